@@ -1,0 +1,57 @@
+"""MobileNetV2 and V3 as the SSDLite papers tap them (Sandler 2018, Howard 2019 section 6.3)."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torchvision
+from torch import Tensor, nn
+
+from multibox.backbones.base import Backbone
+
+
+class MobileNet(Backbone):
+    """The last stride-32 block's expansion (stride 16) and the last convolution (stride 32)."""
+
+    def __init__(self, features: nn.Sequential, tap: int) -> None:
+        super().__init__()
+        self.features = features
+        self._tap = tap
+        self.channels = (self._tapped_block()[0][0].out_channels, features[-1][0].out_channels)
+
+    def _tapped_block(self) -> nn.Sequential:
+        block = self.features[self._tap]
+        inner: nn.Sequential = block.conv if hasattr(block, "conv") else block.block
+        return inner
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Stride 16 and stride 32."""
+        block = self._tapped_block()
+        expansion = block[0](self.features[: self._tap](images))
+        return [expansion, self.features[self._tap + 1 :](block[1:](expansion))]
+
+    def early_layers(self) -> tuple[nn.Module, ...]:
+        """Up to the last block of stride 4."""
+        return tuple(self.features[:4])
+
+    def load_classifier(self, weights: Mapping[str, Tensor]) -> None:
+        """Everything but the classifier, by name."""
+        prefix = "features."
+        features = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        self.features.load_state_dict(features)
+
+
+def mobilenet_v2() -> MobileNet:
+    """576 channels from the expansion of inverted residual 14, and 1,280."""
+    return MobileNet(torchvision.models.mobilenet_v2().features, tap=14)
+
+
+def mobilenet_v3_large() -> MobileNet:
+    """672 and 960 channels: the form that ImageNet weights exist for."""
+    return MobileNet(torchvision.models.mobilenet_v3_large().features, tap=13)
+
+
+def mobilenet_v3_large_reduced() -> MobileNet:
+    """672 and 480 channels: the halved tail of torchvision's published COCO detector."""
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    network = torchvision.models.mobilenet_v3_large(reduced_tail=True, norm_layer=norm)
+    return MobileNet(network.features, tap=13)

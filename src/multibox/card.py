@@ -1,0 +1,114 @@
+"""The model card: everything besides the weights that is needed to run, judge and trace a model.
+
+It is stored as JSON under the one key ``multibox`` of a checkpoint's metadata.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CARD_KEY = "multibox"
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(_Part):
+    """How an upright RGB picture becomes the network's input."""
+
+    image_size: tuple[int, int] = Field(description="height and width of the input, pixels")
+    mean: tuple[float, float, float] = Field(description="per RGB channel, on the 0..255 scale")
+    std: tuple[float, float, float] = Field(description="per RGB channel, on the 0..255 scale")
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    interpolation: Literal["linear", "area"] = "linear"
+
+
+class DefaultBoxLevel(_Part):
+    """The default boxes of one feature map (paper section 2.2, "Choosing scales and aspect ratios").
+
+    Per cell, in this order: a square of ``min_size``; a square of sqrt(min_size * max_size) when
+    ``max_size`` is given; then for each aspect ratio r a box of w/h = r and one of w/h = 1/r.
+    """
+
+    grid: tuple[int, int] = Field(description="rows and columns of the feature map")
+    step: tuple[float, float] | None = Field(
+        default=None,
+        description="pixels between centres, down and across; None: the image divided by the grid",
+    )
+    min_size: float = Field(gt=0, description="pixels")
+    max_size: float | None = Field(default=None, gt=0, description="pixels")
+    aspect_ratios: tuple[float, ...] = Field(default=(), description="w/h, each with its inverse")
+
+    @property
+    def boxes_per_cell(self) -> int:
+        """How many default boxes share one cell's centre."""
+        return 1 + (self.max_size is not None) + 2 * len(self.aspect_ratios)
+
+
+class DefaultBoxSpec(_Part):
+    """All default boxes of a detector, and how offsets from them are coded."""
+
+    image_size: tuple[int, int] = Field(description="height and width, pixels")
+    levels: tuple[DefaultBoxLevel, ...]
+    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    clip: Literal["none", "centre-size", "corners"] = "none"
+    truncate_sizes: bool = Field(
+        default=False, description="cut sizes to whole pixels, as Caffe's PriorBox layer does"
+    )
+
+    @property
+    def count(self) -> int:
+        """The number of default boxes of one picture."""
+        return sum(lv.grid[0] * lv.grid[1] * lv.boxes_per_cell for lv in self.levels)
+
+
+class ExtraLayer(_Part):
+    """One extra feature layer behind the backbone: 1x1 to ``squeeze`` channels, then 3x3 (or kernel)."""
+
+    squeeze: int
+    channels: int
+    kernel: int = 3
+    stride: int = 2
+    padding: int = 1
+
+
+class Architecture(_Part):
+    """What has to be built before the weights can be loaded into it."""
+
+    backbone: str = Field(description="a name known to multibox.backbones")
+    extras: tuple[ExtraLayer, ...]
+    separable: bool = Field(description="depthwise-separable heads and extra layers (SSDLite)")
+
+
+class PostProcessing(_Part):
+    """From raw outputs to detections (paper section 3.1: .01, .45; Caffe keeps 400 and 200)."""
+
+    score_threshold: float = Field(default=0.01, ge=0, le=1)
+    iou_threshold: float = Field(default=0.45, ge=0, le=1)
+    top_k: int = Field(default=400, gt=0, description="of each class, before suppression")
+    keep: int = Field(default=200, gt=0, description="of each picture, after suppression")
+
+
+class ModelCard(_Part):
+    """A detector's names, default boxes, preprocessing, thresholds, recipe, metrics and origin."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: str = Field(description="the zoo's name of the detector")
+    names: tuple[str, ...] = Field(min_length=1, description="class names, background not among them")
+    architecture: Architecture
+    preprocessing: Preprocessing
+    default_boxes: DefaultBoxSpec
+    postprocessing: PostProcessing = PostProcessing()
+    recipe: dict[str, Any] | None = Field(default=None, description="how it was trained")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="measured, and on what")
+    origin: str = Field(default="", description="where the weights began")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelCard":
+        if self.preprocessing.image_size != self.default_boxes.image_size:
+            raise ValueError("preprocessing and default boxes disagree about the image size")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("two classes have the same name")
+        return self

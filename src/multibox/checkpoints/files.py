@@ -1,0 +1,40 @@
+"""Files that are either wholly there or not there at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Hand out a temporary path beside ``path``; when the block ends well, it becomes ``path``.
+
+    Whatever stops the process or the machine, ``path`` is either the old file or the new one:
+    the content reaches the disk before the name does. The temporary name is always the same, so
+    that a killed process leaves at most one behind, which the next write uses up. The folder is
+    created when it is missing.
+
+    Raises: OSError (no space, no permission); the temporary file is then gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        _flush_to_disk(path.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    # A folder can only be opened for reading; a file opened so can be flushed as well (not on
+    # Windows, where flushing needs a handle that may write).
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,46 @@
+"""The command line: one file per verb, each thin: parse, call the API, print."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``multibox ARGUMENTS`` (``sys.argv`` by default) and return the exit code.
+
+    0 done, 1 the work failed, 2 the call or its input is wrong, 130 interrupted. What went wrong
+    is one line on stderr; only a bug shows a traceback.
+    """
+    from cyclopts import CycloptsError
+
+    from multibox.cli.app import app
+    from multibox.errors import MultiboxError
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal's encoding lacks must not end the work.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = app(arguments, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        error.verbose = False
+        return _fail(error, 2)
+    except MultiboxError as error:
+        return _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        print("multibox: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(error, 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: Exception, exit_code: int) -> int:
+    print("multibox: error:", " ".join(str(error).split()), file=sys.stderr)
+    return exit_code

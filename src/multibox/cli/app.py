@@ -1,0 +1,34 @@
+"""The application: its verbs, each imported only when it is called.
+
+The help texts stand here, so that ``multibox --help`` imports none of the verbs.
+"""
+
+from cyclopts import App
+
+import multibox
+
+app = App(
+    name="multibox",
+    help="SSD, the Single Shot MultiBox Detector: train it, measure it, run it anywhere.",
+    help_format="plaintext",
+    version=lambda: multibox.__version__,
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+
+app.command(
+    "multibox.cli.detect:detect",
+    name="detect",
+    help="Find objects in pictures; write annotated pictures or JSON lines.",
+)
+app.command(
+    "multibox.cli.evaluate:evaluate",
+    name="evaluate",
+    help="Measure a model's average precision on labelled pictures.",
+)
+app.command(
+    "multibox.cli.models:models",
+    name="models",
+    help="List the detectors that can be trained, or show one of them in full.",
+)

@@ -1,0 +1,172 @@
+"""``multibox detect``: find objects in pictures."""
+
+import json
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, TextIO
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+from rich.progress import Progress
+
+from multibox.cli.sources import PictureFile, find_pictures
+from multibox.detections import Detections
+from multibox.detector import load
+from multibox.drawing import draw_detections
+from multibox.engines import EngineName
+from multibox.errors import ImageError, InputError
+from multibox.imaging import Image, read_image, write_image
+
+BATCH_SIZE = 4  # decoded at full size, so few: a picture can take 300 MB
+BEST_BELOW = 3
+
+
+def detect(
+    *sources: str,
+    model: str | None = None,
+    score: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.5,
+    out: Path | None = None,
+    jsonl: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    engine: EngineName = "auto",
+) -> int:
+    """Find objects in pictures.
+
+    Parameters
+    ----------
+    sources
+        Pictures, folders (with all that lies below them) or quoted globs.
+    model
+        A checkpoint file, such as best.safetensors of a training.
+    score
+        Keep detections that score at least this much, 0 to 1.
+    out
+        Folder for the annotated pictures; "detections" when --jsonl is not given either.
+    jsonl
+        Write one JSON line for each picture to this file, or to stdout for "-".
+    engine
+        What runs the network.
+    """
+    if jsonl is not None and jsonl.startswith("-") and jsonl != "-":
+        raise InputError(f'--jsonl needs a file or "-", not {jsonl}')
+    if model is None:
+        raise InputError("no model: give --model FILE, a checkpoint such as best.safetensors")
+    if out is None and jsonl is None:
+        out = Path("detections")
+    pictures = find_pictures(sources, leave_out=out)
+    detector = load(model, engine=engine)
+    annotated = None if out is None else _AnnotatedPictures(out, pictures)
+
+    console = Console(stderr=jsonl == "-", soft_wrap=True, markup=False, highlight=False)
+    unreadable = 0
+    with (
+        _open_jsonl(jsonl) as lines,
+        Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+    ):
+        task = progress.add_task("detecting", total=len(pictures))
+        decoded = _read_ahead(pictures)
+        while batch := list(islice(decoded, BATCH_SIZE)):
+            images = [image for _, image in batch if not isinstance(image, ImageError)]
+            found = iter(detector(images, score=0))
+            for picture, image in batch:
+                if isinstance(image, ImageError):
+                    unreadable += 1
+                    print("multibox:", image, file=sys.stderr)
+                    _write_line(lines, {"image": picture.given, "error": str(image)})
+                    continue
+                candidates = next(found)
+                kept = candidates.above(score)
+                console.print(f"{picture.given}: {_summary(kept, candidates, score)}")
+                _write_line(lines, {"image": picture.given, **kept.to_dict()})
+                if annotated is not None:
+                    annotated.write(picture, draw_detections(image, kept))
+            progress.advance(task, len(batch))
+    if out is not None:
+        console.print(f"annotated pictures: {out}")
+    return 1 if unreadable else 0
+
+
+class _AnnotatedPictures:
+    """A folder of annotated pictures: sub-folders are kept, and no picture replaces another."""
+
+    def __init__(self, folder: Path, originals: Sequence[PictureFile]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: not a folder to write to: {error.strerror}") from error
+        self._folder = folder
+        self._taken = {Path(picture.given).resolve() for picture in originals}
+
+    def write(self, picture: PictureFile, image: Image) -> None:
+        first = path = (self._folder / picture.relative).with_suffix(".jpg")
+        number = 1
+        while path.resolve() in self._taken:
+            number += 1
+            path = first.with_stem(f"{first.stem}_{number}")
+        self._taken.add(path.resolve())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, image)
+
+
+def _read_ahead(
+    pictures: Sequence[PictureFile],
+) -> Iterator[tuple[PictureFile, Image | ImageError]]:
+    """Every picture, decoded while the network is busy with those before it."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        coming: deque[tuple[PictureFile, Future[Image | ImageError]]] = deque()
+        rest = iter(pictures)
+        while True:
+            for picture in islice(rest, BATCH_SIZE - len(coming)):
+                coming.append((picture, pool.submit(_read, picture.given)))
+            if not coming:
+                return
+            picture, image = coming.popleft()
+            yield picture, image.result()
+
+
+def _read(path: str) -> Image | ImageError:
+    try:
+        return read_image(path)
+    except ImageError as error:
+        return error
+
+
+@contextmanager
+def _open_jsonl(jsonl: str | None) -> Iterator[TextIO | None]:
+    if jsonl is None or jsonl == "-":
+        yield sys.stdout if jsonl else None
+        return
+    try:
+        Path(jsonl).parent.mkdir(parents=True, exist_ok=True)
+        file = open(jsonl, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise InputError(f"{jsonl}: cannot be written: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _write_line(lines: TextIO | None, fields: dict[str, object]) -> None:
+    if lines is not None:
+        # Flushed, so that who follows the lines is up to date and an interrupt loses none.
+        print(json.dumps(fields), file=lines, flush=True)
+
+
+def _summary(kept: Detections, candidates: Detections, score: float) -> str:
+    """What was found, or else the best of what scores too little, class by class."""
+    scores: dict[str, list[float]] = {}
+    for found in kept if len(kept) else candidates:
+        scores.setdefault(found.label, []).append(found.score)
+    if len(kept):
+        return ", ".join(
+            f"{label} {best[0]:.2f}" if len(best) == 1 else f"{len(best)} x {label} {best[0]:.2f}"
+            for label, best in scores.items()
+        )
+    below = ", ".join(
+        f"{label} {best[0]:.2f}" for label, best in islice(scores.items(), BEST_BELOW)
+    )
+    return f"nothing above {score:.2f}" + (f"; best below: {below}" if below else "")

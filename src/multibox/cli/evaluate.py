@@ -1,0 +1,68 @@
+"""``multibox evaluate``: average precision on labelled pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import Progress
+
+from multibox.data import problems_summary
+from multibox.detector import load
+from multibox.evaluation import Metric, evaluate_model, per_class_table, write_json
+from multibox.evaluation.evaluate import open_for_evaluation
+
+
+def evaluate(
+    model: str,
+    data: Path,
+    /,
+    *,
+    split: str | None = None,
+    metric: Metric = "voc07",
+    json: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """Measure a model's average precision on labelled pictures.
+
+    Parameters
+    ----------
+    model
+        A checkpoint file, such as best.safetensors of a training.
+    data
+        A folder or file of labelled pictures: VOC, COCO or YOLO.
+    split
+        What to measure on; "test" by default, or "val" where there is none.
+    metric
+        VOC2007's 11 points, VOC2010's area, or COCO's twelve figures.
+    json
+        Write the figures to this file.
+    """
+    dataset = open_for_evaluation(data, split)
+    messages = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    for line in (*dataset.notes, *problems_summary(dataset)):
+        messages.print(line)
+    detector = load(model)
+
+    with Progress(console=messages, disable=not messages.is_terminal, transient=True) as progress:
+        task = progress.add_task("evaluating", total=len(dataset))
+        evaluation, _ = evaluate_model(
+            detector,
+            dataset,
+            metric=metric,
+            on_progress=lambda done, _: progress.update(task, completed=done),
+        )
+    for note in evaluation.notes:
+        messages.print(note)
+
+    console = Console(markup=False, highlight=False)
+    console.print(per_class_table(evaluation, dataset))
+    for name, figure in (evaluation.coco or {}).items():
+        console.print(f"{name:>6} {figure:.3f}")
+    mean = "none" if evaluation.map is None else f"{evaluation.map:.4f}"
+    console.print(
+        f"mAP {mean} ({evaluation.metric}, IoU {evaluation.iou}) "
+        f"on {evaluation.images} pictures of {data}, split {evaluation.split}",
+        soft_wrap=True,
+    )
+    if json is not None:
+        write_json(evaluation, json)

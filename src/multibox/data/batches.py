@@ -1,0 +1,118 @@
+"""Which pictures make up which step, and each picture made ready for the network."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from multibox.data.augmentation import Augmentation, plain_resize
+from multibox.data.samples import Sample
+from multibox.data.seeding import sample_rng
+from multibox.imaging import read_image
+
+ExtraAugmentation = Callable[
+    [npt.NDArray[np.uint8], Sample, np.random.Generator], tuple[npt.NDArray[np.uint8], Sample]
+]
+
+# Random streams beside those of the samples, which count their index from 0.
+_ORDER_STREAM = 2**31
+
+
+class Key(NamedTuple):
+    """One presentation of one picture: it fixes every random number that shapes it."""
+
+    epoch: int
+    index: int
+
+
+class TrainingPicture(NamedTuple):
+    """Network input ``[h, w, 3]`` uint8, boxes ``[g, 4]`` as fractions of it, labels ``[g]``."""
+
+    image: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+
+def epoch_batches(
+    pictures: int, batch_size: int, *, seed: int, epoch: int
+) -> list[list[Key]]:
+    """The batches of one epoch: a seeded shuffle cut into whole batches.
+
+    The rest that does not fill a batch is left for other epochs, which shuffle anew; a data set
+    smaller than one batch makes a single batch of all there is.
+    """
+    order = sample_rng(seed, epoch, _ORDER_STREAM).permutation(pictures).tolist()
+    if pictures <= batch_size:
+        return [[Key(epoch, index) for index in order]]
+    last = pictures - batch_size
+    return [
+        [Key(epoch, index) for index in order[start : start + batch_size]]
+        for start in range(0, last + 1, batch_size)
+    ]
+
+
+class TrainingPictures:
+    """Samples as the network sees them: ``pictures[Key(epoch, index)]`` is always the same."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        size: tuple[int, int],
+        *,
+        augmentation: Augmentation | None,
+        extra: ExtraAugmentation | None = None,
+        train_difficult: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.samples = samples
+        self._size = size
+        self._augmentation = augmentation
+        self._extra = extra
+        self._train_difficult = train_difficult
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> TrainingPicture:
+        image, sample = self.prepared(key)
+        height, width = self._size
+        scale = np.array([width, height, width, height], np.float32)
+        return TrainingPicture(image, sample.boxes / scale, sample.labels)
+
+    def prepared(self, key: Key) -> tuple[npt.NDArray[np.uint8], Sample]:
+        """The picture and its objects in the frame of the network's input."""
+        sample = self.samples[key.index]
+        image = read_image(sample.image)
+        # A crowd's box holds many objects; learning it as one would teach a wrong size.
+        learned = ~sample.crowd
+        if not self._train_difficult:
+            learned &= ~sample.difficult
+        sample = sample.select(learned)
+        rng = sample_rng(self._seed, key.epoch, key.index)
+        if self._extra is not None:
+            image, sample = self._extra(image, sample, rng)
+        if self._augmentation is None:
+            return plain_resize(image, sample, self._size)
+        return self._augmentation(image, sample, rng)
+
+
+def share_of_rank(batch: Sequence[Key], rank: int, ranks: int) -> list[Key]:
+    """The part of a step's pictures that one of several processes computes."""
+    return list(batch[rank::ranks])
+
+
+def remaining_batches(
+    pictures: int, batch_size: int, *, seed: int, epochs: int, steps_done: int
+) -> Iterator[list[Key]]:
+    """The batches of every step that is still to be done, in the order of the whole run."""
+    first, done = divmod(steps_done, steps_per_epoch(pictures, batch_size))
+    for epoch in range(first, epochs):
+        batches = epoch_batches(pictures, batch_size, seed=seed, epoch=epoch)
+        yield from batches[done:] if epoch == first else batches
+
+
+def steps_per_epoch(pictures: int, batch_size: int) -> int:
+    """How many batches :func:`epoch_batches` makes."""
+    return max(1, pictures // batch_size)

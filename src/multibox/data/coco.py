@@ -1,0 +1,274 @@
+"""COCO JSON: its own layout, Roboflow's ``train/_annotations.coco.json``, or one file.
+
+COCO's own: ``annotations/instances_<split>.json`` with the pictures in ``<split>/`` or
+``images/<split>/``. A box is [x, y, width, height] in pixels, counted from 0.
+
+Category ids are arbitrary; classes are in the order of their ids over all files of the data set.
+Roboflow adds a category that is only the group of the others: one that nothing is labelled with
+and that others name as their supercategory is left out.
+"""
+
+import json
+import mmap
+import re
+import unicodedata
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from multibox.data.files import is_visible, relative_id, subfolders
+from multibox.data.labels import (
+    NOT_NUMBERS,
+    Catalogue,
+    LabelledObject,
+    LabelledPicture,
+    class_names,
+    number,
+)
+from multibox.data.samples import Problem
+from multibox.data.splits import UNSPLIT, canonical, is_split_name, split_of
+from multibox.errors import InputError
+
+_KEYS = ("images", "annotations", "categories")
+
+
+def recognise(path: Path) -> str | None:
+    """The layout in words where ``path`` is a COCO JSON or a folder that has some, or None."""
+    files = _label_files(path)
+    return _words(files, path) if files else None
+
+
+def _words(files: list[Path], path: Path) -> str:
+    shown = ", ".join(relative_id(file, path) if path.is_dir() else file.name for file in files[:4])
+    return f"COCO ({shown}{', …' if len(files) > 4 else ''})"
+
+
+def read(path: Path) -> Catalogue:
+    """Read a COCO JSON file, or every split of a folder that has some.
+
+    Raises InputError where a file cannot be parsed, or where it is not clear which split the files
+    of a folder hold.
+    """
+    files, notes = _by_split(path)
+    readers = {split: _CocoFile(file, path, split) for split, file in files.items()}
+    categories = [pair for reader in readers.values() for pair in reader.categories.items()]
+    used = {id for reader in readers.values() for id in reader.used}
+    groups = {group for reader in readers.values() for group in reader.groups}
+    kept = [(id, name) for id, name in categories if id in used or name not in groups]
+    return Catalogue(
+        layout=_words(list(files.values()), path),
+        names=class_names(name for _, name in sorted(kept)),
+        splits={split: reader.pictures for split, reader in readers.items()},
+        notes=tuple(notes),
+        problems=tuple(problem for reader in readers.values() for problem in reader.problems),
+    )
+
+
+def _label_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" else []
+    folders = [path, *subfolders(path)]
+    found = sorted(
+        file
+        for folder in folders
+        for file in folder.glob("*.json")
+        if is_visible(file.name) and _has_coco_keys(file)
+    )
+    # Beside instances_*.json, COCO has files of other tasks for the same pictures.
+    return [file for file in found if file.name.startswith("instances_")] or found
+
+
+def _has_coco_keys(path: Path) -> bool:
+    """Whether the keys occur in the file: much quicker than parsing hundreds of megabytes."""
+    with path.open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return all(data.find(f'"{key}"'.encode()) >= 0 for key in _KEYS)
+        except ValueError:  # an empty file cannot be mapped
+            return False
+
+
+def _by_split(path: Path) -> tuple[dict[str, Path], list[str]]:
+    files: dict[str, Path] = {}
+    undivided: list[Path] = []
+    for file in _label_files(path):
+        split = _split_of_file(file, path)
+        if split is None:
+            undivided.append(file)
+        elif split in files:
+            raise InputError(
+                f"{path}: {files[split].name} and {file.name} are both labels of split {split!r}: "
+                "pass one of the files instead of the folder"
+            )
+        else:
+            files[split] = file
+    if files:
+        return files, [f"{file.name} left out: it names no split" for file in undivided]
+    if len(undivided) > 1:
+        listed = ", ".join(relative_id(file, path) for file in undivided)
+        raise InputError(f"{path}: which COCO file is meant? Pass one of them: {listed}")
+    return {UNSPLIT: undivided[0]}, []
+
+
+def _split_of_file(file: Path, root: Path) -> str | None:
+    name = file.stem.removeprefix("instances_")
+    tokens = [token for token in re.split(r"[-_. ]+", name) if is_split_name(token)]
+    if tokens:
+        return tokens[-1]
+    if name != file.stem and name != "default":
+        return name  # COCO's own rarer ones: instances_minival2014.json
+    return split_of(file.relative_to(root)) if root.is_dir() else None
+
+
+class _CocoFile:
+    """One COCO JSON read: its categories by id, and its pictures with their objects."""
+
+    def __init__(self, path: Path, root: Path, split: str):
+        content = _parse(path)
+        self.path = path
+        self.problems: list[Problem] = []
+        self.categories: dict[int, str] = {}
+        self.groups: set[str] = set()
+        for category in _dicts(content, "categories", path):
+            id, name = _id(category.get("id")), str(category.get("name", "")).strip()
+            if id is None or not name:
+                raise InputError(f"{path}: a category without an id or a name: {category}")
+            self.categories[id] = name
+            if (group := str(category.get("supercategory", "")).strip()) != name:
+                self.groups.add(group)
+        images = {_id(image.get("id")): image for image in _dicts(content, "images", path)}
+        objects: dict[int | None, list[LabelledObject]] = {id: [] for id in images}
+        dropped: dict[int | None, list[Problem]] = {}
+        for index, annotation in enumerate(_dicts(content, "annotations", path)):
+            id = _id(annotation.get("image_id"))
+            if id not in images:
+                self._drop(index, "annotation of an image that is not listed")
+                continue
+            read = self._object(annotation, index)
+            if isinstance(read, str):
+                file = self._label_file(images[id])
+                dropped.setdefault(id, []).append(Problem(file, index, read, "dropped"))
+            else:
+                objects[id].append(read)
+        self.used = {_id(item.get("category_id")) for item in content["annotations"]}
+        self.pictures = []
+        folders = _picture_folders(path, root, split)
+        base = _base(path, root)
+        for id, image in images.items():
+            name = str(image.get("file_name", ""))
+            found = _find_picture(name, folders)
+            self.pictures.append(
+                LabelledPicture(
+                    image=found,
+                    id=relative_id(found, base) if found else name,
+                    label_file=self._label_file(image),
+                    objects=objects[id],
+                    size=_size(image),
+                    problems=tuple(dropped.get(id, ())),
+                )
+            )
+
+    def _object(self, annotation: dict[str, Any], index: int) -> LabelledObject | str:
+        """The object, or the reason why it is none."""
+        category = _id(annotation.get("category_id"))
+        name = None if category is None else self.categories.get(category)
+        if name is None:
+            return "category id that is not listed"
+        box = annotation.get("bbox")
+        if not box:
+            segmented = bool(annotation.get("segmentation"))
+            return "segmentation without a bbox" if segmented else "annotation without a bbox"
+        if not isinstance(box, list) or len(box) != 4:
+            return NOT_NUMBERS
+        x, y, width, height = map(number, box)
+        area = number(annotation.get("area"))
+        return LabelledObject(
+            index,
+            name,
+            (x, y, x + width, y + height),
+            crowd=bool(annotation.get("iscrowd")),
+            area=area if isfinite(area) else None,
+        )
+
+    def _label_file(self, image: dict[str, Any]) -> str:
+        """One JSON labels many pictures: a problem names both."""
+        return f"{self.path}: {image.get('file_name')}"
+
+    def _drop(self, index: int, reason: str) -> None:
+        self.problems.append(Problem(str(self.path), index, reason, "dropped"))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable JSON file ({error}): mend or remove it"
+        ) from error
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in _KEYS
+    ):
+        raise InputError(f"{path}: not a COCO file: it needs the lists {', '.join(_KEYS)}")
+    return content
+
+
+def _dicts(content: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, Any]]:
+    for index, item in enumerate(content[key]):
+        if not isinstance(item, dict):
+            raise InputError(f"{path}: {key}[{index}] is not an object: not a COCO file")
+        yield item
+
+
+def _id(value: object) -> int | None:
+    """An id as an integer: some tools write "7" or 7.0."""
+    try:
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    width, height = _id(image.get("width")), _id(image.get("height"))
+    return None if width is None or height is None else (width, height)
+
+
+def _base(path: Path, root: Path) -> Path:
+    """The data set's folder: the one given, or the one that a lone file seems to belong to."""
+    if root.is_dir():
+        return root
+    return path.parent.parent if path.parent.name.casefold() == "annotations" else path.parent
+
+
+def _picture_folders(path: Path, root: Path, split: str) -> list[Path]:
+    """Where the pictures of a file may lie, likeliest first: folders of its split, then others.
+
+    Folders of another split are never looked into: their pictures may have the same names.
+    """
+    bases = [path.parent, _base(path, root)]
+    bases += [base / name for base in bases for name in ("images", "data", "JPEGImages")]
+    bases = [base for base in dict.fromkeys(bases) if base.is_dir()]
+    own, other = [], []
+    for folder in (folder for base in bases for folder in subfolders(base)):
+        if split != UNSPLIT and canonical(folder.name) == canonical(split):
+            own += [folder, folder / "images", folder / "data"]
+        elif not is_split_name(folder.name) or split == UNSPLIT:
+            other.append(folder)
+    return [folder for folder in dict.fromkeys([*own, *bases, *other]) if folder.is_dir()]
+
+
+def _find_picture(name: str, folders: list[Path]) -> Path | None:
+    """A picture by its name in the file, then by the last part of it, in any unicode form."""
+    plain = name.replace("\\", "/")
+    for spelling in dict.fromkeys([name, plain, plain.rsplit("/", 1)[-1]]):
+        for form in dict.fromkeys(
+            [
+                spelling,
+                unicodedata.normalize("NFC", spelling),
+                unicodedata.normalize("NFD", spelling),
+            ]
+        ):
+            for folder in folders:
+                if form and (path := folder / form).is_file():
+                    return path
+    return None

@@ -1,0 +1,131 @@
+"""Listing and reading files: what every format needs and none should do its own way."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
+
+from multibox.errors import InputError
+from multibox.imaging import IMAGE_SUFFIXES
+
+MAX_LABEL_BYTES = 10_000_000
+"""No honest label file of one picture is larger; what is, would only eat memory."""
+
+
+def name_key(name: str) -> str:
+    """What two names are compared by: unicode in one normal form (NFC), no outer white space.
+
+    File systems and archives change the form of accented names, so that a list and the file it
+    names may differ in bytes while they look alike.
+    """
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Files in ``folder`` and its subfolders with one of the lower-case ``suffixes``, sorted.
+
+    Hidden files and folders, and the ``__MACOSX`` ones of archives, are passed over; links to
+    folders are followed, each folder once.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if is_visible(name))
+        found += [
+            Path(parent, name)
+            for name in files
+            if is_visible(name) and PurePath(name).suffix.lower() in suffixes
+        ]
+    return sorted(found)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders directly in ``folder``, sorted; none where it is no folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:  # unlike iterdir, knows a folder without asking again
+        return sorted(Path(e.path) for e in entries if is_visible(e.name) and e.is_dir())
+
+
+def child_folder(folder: Path, name: str) -> Path | None:
+    """The subfolder of that name, upper or lower case alike, or None."""
+    matching = [path for path in subfolders(folder) if path.name.casefold() == name.casefold()]
+    return matching[0] if matching else None
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file name is meant for people: not hidden, not an archive's by-product."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def relative_id(path: Path, root: Path) -> str:
+    """``path`` as written below ``root``, with forward slashes; whole where it lies elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def read_label_bytes(path: Path) -> bytes:
+    """The contents of a label file; raises InputError where it cannot be read or is too large."""
+    try:
+        if path.stat().st_size > MAX_LABEL_BYTES:
+            raise InputError(
+                f"{path}: larger than {MAX_LABEL_BYTES // 1_000_000} MB, which no label file of "
+                "its kind is: remove it or split it"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the file") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, stripped; raises InputError where it is not one."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the file") from error
+    return [stripped for line in text.splitlines() if (stripped := line.strip())]
+
+
+class PictureIndex:
+    """Pictures found by name, whatever their suffix, its case, and the unicode form."""
+
+    def __init__(self, pictures: Iterable[Path]):
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        for picture in pictures:
+            self._by_name[name_key(picture.stem)].append(picture)
+
+    def find(self, stem: str, *, near: Path, file_name: str = "") -> Path | None:
+        """The picture called ``stem``, else the one called ``file_name``, or None.
+
+        Of several of that stem, the one called exactly ``file_name`` is taken, then the one whose
+        folders have most in common with the folder ``near``.
+        """
+        candidates = self._by_name.get(name_key(stem), [])
+        base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
+        if not candidates and base:
+            candidates = self._by_name.get(name_key(base)) or self._by_name.get(
+                name_key(without_image_suffix(base)), []
+            )
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        folders = set(near.parts)
+        return max(
+            candidates,
+            key=lambda path: (
+                name_key(path.name) == name_key(base),
+                path.parent == near,
+                len(folders & set(path.parent.parts)),
+            ),
+        )
+
+
+def without_image_suffix(name: str) -> str:
+    """``name`` without its suffix where that is one of a picture (``a.b`` stays whole)."""
+    suffix = PurePath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name

@@ -1,0 +1,187 @@
+"""PASCAL VOC folders: ``Annotations``, ``JPEGImages``, ``ImageSets/Main``, one or several years.
+
+A devkit is a folder of such folders (``VOC2007``, ``VOC2012``); a split then holds the pictures of
+all years that have it. ``ImageSets/Main`` also has lists of one class (``cat_train.txt``: a name
+and -1, 0 or 1 on each line), which are not splits.
+
+A listed picture without an annotation file is kept as one without objects, and reported. A year's
+split of which no picture has one (the VOC2012 test pictures) is left out.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from multibox.data.files import (
+    PictureIndex,
+    child_folder,
+    files_below,
+    name_key,
+    read_lines,
+    relative_id,
+    subfolders,
+    without_image_suffix,
+)
+from multibox.data.labels import Catalogue, LabelledPicture, class_names
+from multibox.data.samples import Problem
+from multibox.data.splits import UNSPLIT
+from multibox.data.voc_xml import VocAnnotation, read_annotation
+from multibox.imaging import IMAGE_SUFFIXES
+
+_CLASS_LIST_LINE = re.compile(r"\S.*\s(-1|0|1)$")
+
+
+def recognise(path: Path) -> str | None:
+    """What kind of VOC folder ``path`` is, in words, or None."""
+    if _is_voc_folder(path):
+        return "VOC folder"
+    years = [folder.name for folder in subfolders(path) if _is_voc_folder(folder)]
+    return f"VOC devkit ({', '.join(years)})" if years else None
+
+
+def read(path: Path) -> Catalogue:
+    """Read every split of a VOC folder or devkit; classes are sorted by name.
+
+    Raises InputError where a label file or a list cannot be parsed.
+    """
+    years = [path] if _is_voc_folder(path) else [f for f in subfolders(path) if _is_voc_folder(f)]
+    splits: dict[str, list[LabelledPicture]] = {}
+    where: dict[str, list[str]] = {}
+    notes: list[str] = []
+    problems: list[Problem] = []
+    for year in years:
+        reader = _VocFolder(year, path)
+        for split, pictures in reader.splits().items():
+            splits.setdefault(split, []).extend(pictures)
+            where.setdefault(split, []).append(year.name)
+        notes += reader.notes
+        problems += reader.problems
+    if len(splits) > 1 and UNSPLIT in splits:
+        notes.append(f"pictures of {', '.join(where[UNSPLIT])} left out: no ImageSets/Main there")
+        del splits[UNSPLIT]
+    notes += [
+        f"split {split} is in {', '.join(found)} only"
+        for split, found in where.items()
+        if split in splits and len(found) < len(years)
+    ]
+    return Catalogue(
+        layout=recognise(path) or "VOC folder",
+        names=sorted_names(splits),
+        splits=splits,
+        notes=tuple(notes),
+        problems=tuple(problems),
+    )
+
+
+def sorted_names(splits: Mapping[str, Sequence[LabelledPicture]]) -> tuple[str, ...]:
+    """The class names of all objects of all splits, in the order of their NFC forms."""
+    spellings = {
+        item.name
+        for pictures in splits.values()
+        for picture in pictures
+        for item in picture.objects
+    }
+    return tuple(sorted(class_names(sorted(spellings)), key=name_key))
+
+
+def from_annotation(
+    annotation: VocAnnotation, path: Path, image: Path | None, root: Path
+) -> LabelledPicture:
+    """The picture that an annotation file, read from ``path``, describes."""
+    return LabelledPicture(
+        image=image,
+        id=relative_id(image or path, root),
+        label_file=str(path),
+        objects=annotation.objects,
+        size=annotation.size,
+        problems=annotation.problems,
+    )
+
+
+def _is_voc_folder(path: Path) -> bool:
+    return child_folder(path, "Annotations") is not None and (
+        child_folder(path, "JPEGImages") is not None or child_folder(path, "ImageSets") is not None
+    )
+
+
+class _VocFolder:
+    """One ``Annotations``, ``JPEGImages``, ``ImageSets`` folder; each file is read once."""
+
+    def __init__(self, folder: Path, root: Path):
+        self.folder, self.root = folder, root
+        self.annotations = child_folder(folder, "Annotations") or folder / "Annotations"
+        self.pictures = files_below(child_folder(folder, "JPEGImages") or folder, IMAGE_SUFFIXES)
+        self.index = PictureIndex(self.pictures)
+        self.xml = {
+            name_key(relative_id(path.with_suffix(""), self.annotations)): path
+            for path in files_below(self.annotations, {".xml"})
+        }
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+        self._read: dict[str, LabelledPicture] = {}
+
+    def splits(self) -> dict[str, list[LabelledPicture]]:
+        """Every split by name; the one key UNSPLIT where there are no lists."""
+        splits = {}
+        for path in self._lists():
+            names = list(dict.fromkeys(map(self._entry, read_lines(path))))
+            if not any(name_key(name) in self.xml for name in names):
+                self.notes.append(
+                    f"{relative_id(path, self.root)} left out: no picture is labelled"
+                )
+                continue
+            splits[path.stem] = [self._picture(name) for name in names]
+        if splits:
+            return splits
+        unsplit = [self._picture(name) for name in self.xml]
+        used = {picture.image for picture in unsplit}
+        self.problems += [
+            Problem(str(picture), None, "picture without a label file", "left out")
+            for picture in self.pictures
+            if picture not in used
+        ]
+        return {UNSPLIT: unsplit}
+
+    def _lists(self) -> list[Path]:
+        image_sets = child_folder(self.folder, "ImageSets")
+        if image_sets is None:
+            return []
+        main = child_folder(image_sets, "Main") or image_sets
+        paths = sorted(path for path in main.glob("*.txt") if not path.name.startswith("."))
+        return [path for path in paths if (lines := read_lines(path)) and not self._of_class(lines)]
+
+    def _of_class(self, lines: list[str]) -> bool:
+        """Whether a list is of one class; a name may itself end in 1, if there is such a file."""
+        return name_key(lines[0]) not in self.xml and all(
+            _CLASS_LIST_LINE.match(line) for line in lines
+        )
+
+    def _entry(self, line: str) -> str:
+        """A line of a list, without the suffix and the folder that some tools write."""
+        if name_key(line) in self.xml:
+            return line
+        plain = without_image_suffix(line.replace("\\", "/"))
+        return plain if name_key(plain) in self.xml else plain.rsplit("/", 1)[-1]
+
+    def _picture(self, name: str) -> LabelledPicture:
+        key = name_key(name)
+        if key not in self._read:
+            self._read[key] = self._read_picture(name, self.xml.get(key))
+        return self._read[key]
+
+    def _read_picture(self, name: str, path: Path | None) -> LabelledPicture:
+        annotation = None if path is None else read_annotation(path)
+        if path is None or annotation is None:
+            expected = path or self.annotations / f"{name}.xml"
+            reason = "no annotation file" if path is None else "not a VOC annotation"
+            image = self.index.find(name.rsplit("/", 1)[-1], near=self.annotations)
+            return LabelledPicture(
+                image=image,
+                id=relative_id(image or expected, self.root),
+                label_file=str(expected),
+                problems=(Problem(str(expected), None, reason, "kept as pictures without objects"),)
+                if image
+                else (),
+            )
+        image = self.index.find(path.stem, near=path.parent, file_name=annotation.file_name)
+        return from_annotation(annotation, path, image, self.root)

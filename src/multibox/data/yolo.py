@@ -1,0 +1,280 @@
+"""YOLO: a YAML with class names and picture folders, one text file of boxes for each picture.
+
+The labels of ``.../images/a.jpg`` are in ``.../labels/a.txt`` (the last folder called images), or
+else beside the picture. A line is ``class cx cy w h`` in parts of the picture's width and height;
+a sixth number (a score) is passed over. A longer line is a polygon ``class x y x y …``, whose
+bounding box is taken, or, where the YAML has ``kpt_shape``, a box with key points. A picture
+without a text file, or with an empty one, has no objects.
+
+Folders without a YAML are read too, if a file lists the class names (``classes.txt``,
+``obj.names``).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multibox.data.files import (
+    files_below,
+    is_visible,
+    read_label_bytes,
+    read_lines,
+    relative_id,
+    subfolders,
+)
+from multibox.data.labels import (
+    NOT_NUMBERS,
+    Catalogue,
+    LabelledObject,
+    LabelledPicture,
+    class_names,
+    number,
+)
+from multibox.data.samples import Problem
+from multibox.data.splits import by_folder
+from multibox.errors import InputError
+from multibox.imaging import IMAGE_SUFFIXES
+
+_SPLITS = ("train", "val", "test")
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
+_YAML = {".yaml", ".yml"}
+
+
+def recognise(path: Path) -> str | None:
+    """The layout in words where ``path`` is a YOLO YAML or a YOLO folder, or None."""
+    if (file := _find_yaml(path)) is not None:
+        return f"YOLO ({file.name})"
+    names = _find_names(path) if path.is_dir() else None
+    # LabelImg keeps a classes.txt beside XML files too: only text files of boxes make it YOLO.
+    if names and any(
+        _label_file(picture).is_file() for picture in files_below(path, IMAGE_SUFFIXES)
+    ):
+        return f"YOLO ({relative_id(names, path)})"
+    return None
+
+
+def read(path: Path) -> Catalogue:
+    """Read a YOLO YAML, or a folder that has one or a list of class names.
+
+    Raises InputError where a file cannot be parsed or names folders that do not exist.
+    """
+    file = _find_yaml(path)
+    return _read_folder(path) if file is None else _YoloYaml(file).catalogue()
+
+
+def _find_yaml(path: Path) -> Path | None:
+    if path.is_file():
+        return path if path.suffix.lower() in _YAML else None
+    found = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in _YAML and is_visible(file.name) and _is_data_yaml(file)
+    )
+    usual = [file for file in found if file.stem.lower() in ("data", "dataset")]
+    return next(iter(usual or found), None)
+
+
+def _is_data_yaml(file: Path) -> bool:
+    try:
+        content = _load_yaml(file)
+    except InputError:
+        return False
+    return not {"names", "nc"}.isdisjoint(content) and not set(_SPLITS).isdisjoint(content)
+
+
+def _load_yaml(file: Path) -> dict[str, Any]:
+    """Parse with all values as strings: YAML's guesses make the classes no and 007 False and 7."""
+    try:
+        content = yaml.load(read_label_bytes(file), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        what = " ".join(str(error).split())
+        raise InputError(f"{file}: not a readable YAML file ({what}): mend it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: not a YOLO data file: it needs names, train and val")
+    return content
+
+
+def _find_names(path: Path) -> Path | None:
+    folders = [path, *subfolders(path), *(sub for f in subfolders(path) for sub in subfolders(f))]
+    candidates = (folder / name for folder in folders for name in _NAME_FILES)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _read_folder(path: Path) -> Catalogue:
+    names_file = _find_names(path)
+    if names_file is None:
+        raise InputError(f"{path}: no class names: add a data.yaml or a classes.txt")
+    names = dict(enumerate(read_lines(names_file)))
+    pictures = files_below(path, IMAGE_SUFFIXES)
+    labelled = [
+        (picture, read_picture(picture, _label_file(picture), names, path)) for picture in pictures
+    ]
+    splits, notes = by_folder(labelled, path)
+    return Catalogue(
+        layout=f"YOLO ({relative_id(names_file, path)})",
+        names=class_names(names.values()),
+        splits=splits,
+        notes=tuple(notes),
+    )
+
+
+@dataclass
+class _YoloYaml:
+    """A data YAML: where its pictures are and what its classes are called."""
+
+    file: Path
+
+    def __post_init__(self) -> None:
+        self.content = _load_yaml(self.file)
+        self.here = self.file.parent
+        base = self._text("path")
+        self.base = next(
+            (f for f in (self.here / base, self.here) if base and f.is_dir()), self.here
+        )
+        self.names, self.notes = _names(self.content, self.file)
+
+    def catalogue(self) -> Catalogue:
+        splits: dict[str, list[LabelledPicture]] = {}
+        listed: dict[str, list[Path]] = {}
+        read: dict[Path, LabelledPicture] = {}
+        for split in _SPLITS:
+            entries = self.content.get(split)
+            entries = entries if isinstance(entries, list) else [self._text(split)]
+            places = [self._place(entry, split) for entry in map(str, entries) if entry]
+            found = [place for place in places if place is not None]
+            pictures = list(dict.fromkeys(p for place in found for p in self._pictures(place)))
+            if found and not pictures:
+                self.notes.append(f"{split}: no pictures in {', '.join(map(str, found))}")
+            for picture in pictures:
+                if picture not in read:
+                    read[picture] = self._picture(picture)
+            if pictures:
+                listed[split] = pictures
+                splits[split] = [read[picture] for picture in pictures]
+        if not splits:
+            raise InputError(
+                f"{self.file}: no pictures where it says train, val or test: correct its 'path'"
+            )
+        if listed.get("val") and listed["val"] == listed.get("train"):
+            self.notes.append(f"{self.file.name} names the same pictures for train and val")
+        return Catalogue(
+            layout=f"YOLO ({self.file.name})",
+            names=class_names(self.names[i] for i in sorted(self.names)),
+            splits=splits,
+            notes=tuple(self.notes),
+        )
+
+    def _text(self, key: str) -> str:
+        value = self.content.get(key)
+        return value.strip() if isinstance(value, str) and value not in ("null", "~") else ""
+
+    def _place(self, entry: str, split: str) -> Path | None:
+        """The folder or list that an entry means.
+
+        Exports are moved about and name folders of other machines: without ``path``, below the
+        YAML, without the leading ``..`` (Roboflow's ``../train/images``), and the last two folders
+        alone are tried too.
+        """
+        entry = entry.strip().replace("\\", "/")
+        parts = [part for part in Path(entry).parts if part not in ("..", "/")]
+        tries = [self.base / entry, self.here / entry, self.base.joinpath(*parts)]
+        tries += [self.here.joinpath(*parts), self.here.joinpath(*parts[-2:])]
+        place = next((path for path in tries if path.exists()), None)
+        if place is None:
+            self.notes.append(f"{split}: {entry} does not exist and is left out")
+        return place
+
+    def _pictures(self, place: Path) -> list[Path]:
+        if place.is_dir():
+            return files_below(place, IMAGE_SUFFIXES)
+        if place.suffix.lower() != ".txt":
+            return [place]
+        pictures = []
+        for line in read_lines(place):
+            tries = [place.parent / line, self.base / line]
+            pictures.append(next((path for path in tries if path.is_file()), tries[0]))
+        return pictures
+
+    def _picture(self, picture: Path) -> LabelledPicture:
+        key_points = "kpt_shape" in self.content
+        return read_picture(picture, _label_file(picture), self.names, self.here, key_points)
+
+
+def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[str]]:
+    names = content.get("names")
+    notes: list[str] = []
+    try:
+        if isinstance(names, list):
+            found = {i: str(name).strip() for i, name in enumerate(names)}
+        elif isinstance(names, dict):
+            found = {int(i): str(name).strip() for i, name in names.items()}
+        else:
+            found = {i: f"class_{i}" for i in range(int(content.get("nc", "")))}
+            notes.append(f"{file.name} has no names: the classes are called class_0, class_1, …")
+    except ValueError as error:
+        raise InputError(
+            f"{file}: 'names' must be a list of class names, or a mapping of 0, 1, … to them"
+        ) from error
+    if not found:
+        raise InputError(f"{file}: no class names: fill in 'names'")
+    count = content.get("nc")
+    if isinstance(count, str) and count.isdecimal() and int(count) != len(found):
+        notes.append(f"{file.name} says nc: {count} and has {len(found)} names: the names count")
+    return {i: name or f"class_{i}" for i, name in found.items()}, notes
+
+
+def _label_file(picture: Path) -> Path:
+    """Where the labels of a picture are: in the mirrored ``labels`` folder, else beside it."""
+    parts = list(picture.parts)
+    beside = picture.with_suffix(".txt")
+    folders = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    if not folders:
+        return beside
+    parts[folders[-1]] = "labels"
+    mirrored = Path(*parts).with_suffix(".txt")
+    return beside if beside.is_file() and not mirrored.is_file() else mirrored
+
+
+def read_picture(
+    picture: Path, labels: Path, names: dict[int, str], root: Path, key_points: bool = False
+) -> LabelledPicture:
+    """Read the labels of one picture; ``names`` maps class indices to names.
+
+    Raises InputError where the label file is not text.
+    """
+    objects: list[LabelledObject] = []
+    problems: list[Problem] = []
+    for index, line in enumerate(read_lines(labels) if labels.is_file() else []):
+        read = _object(line.split(), index, names, key_points)
+        if isinstance(read, LabelledObject):
+            objects.append(read)
+        else:
+            problems.append(Problem(str(labels), index, read, "dropped"))
+    exists = picture.is_file()
+    return LabelledPicture(
+        image=picture if exists else None,
+        id=relative_id(picture, root),
+        label_file=str(labels if exists else picture),
+        objects=objects,
+        unit=True,
+        problems=tuple(problems),
+    )
+
+
+def _object(
+    tokens: list[str], index: int, names: dict[int, str], key_points: bool
+) -> LabelledObject | str:
+    """The object of a line, or the reason why it is none."""
+    class_index, *values = map(number, tokens)
+    name = names.get(int(class_index)) if class_index.is_integer() else None
+    if name is None:
+        return "class index that has no name"
+    if len(values) in (4, 5) or (key_points and len(values) > 5):
+        cx, cy, w, h = values[:4]
+        return LabelledObject(index, name, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
+    if len(values) >= 6 and len(values) % 2 == 0:
+        xs, ys = values[0::2], values[1::2]
+        return LabelledObject(index, name, (min(xs), min(ys), max(xs), max(ys)))
+    return NOT_NUMBERS

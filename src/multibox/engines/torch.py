@@ -1,0 +1,106 @@
+"""PyTorch as an engine: runs a checkpoint, or the weights of a training while it goes on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from multibox.card import ModelCard
+from multibox.checkpoints import Checkpoint
+from multibox.default_boxes import default_boxes
+from multibox.engines.base import RawDetections
+from multibox.errors import InputError
+from multibox.ssd.model import build_ssd
+from multibox.ssd.postprocess import postprocess
+
+
+class TorchEngine:
+    """Runs a network that gives SSD's raw outputs, and turns these into detections."""
+
+    name = "torch"
+
+    def __init__(self, module: nn.Module, card: ModelCard) -> None:
+        self._module = module
+        self._card = card
+        self._device = next(module.parameters()).device
+        self._default_boxes = torch.from_numpy(default_boxes(card.default_boxes)).to(self._device)
+
+    @classmethod
+    def from_module(cls, module: nn.Module, card: ModelCard) -> Self:
+        """An engine over a module that is in use elsewhere too, in training for one.
+
+        ``module`` is an SSD, or one wrapped or compiled. Each call runs it in evaluation mode and
+        leaves every submodule's mode as it was; its device and memory layout are not touched, and
+        weights that have changed are seen at once.
+        """
+        return cls(module, card)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: str = "auto") -> Self:
+        """Build the model that the card describes, and load the weights into it.
+
+        ``device`` is one of torch's names; "auto" takes a GPU when there is one.
+
+        Raises: InputError when the arrays do not fit the card.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = build_ssd(checkpoint.card)
+        _load_arrays(model, checkpoint)
+        return cls(model.to(device).eval(), checkpoint.card)
+
+    @torch.inference_mode()
+    def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
+        """Detect in ``images [b, h, w, 3]``: RGB, of the size that the model card states."""
+        with _evaluation_mode(self._module):
+            logits, offsets = self._module(torch.from_numpy(images).to(self._device))
+        found = postprocess(
+            logits,
+            offsets,
+            self._default_boxes,
+            self._card.default_boxes.variances,
+            self._card.postprocessing,
+        )
+        return RawDetections(
+            num=found.count[:, 0].cpu().numpy(),
+            boxes=found.boxes.cpu().numpy(),
+            scores=found.scores.cpu().numpy(),
+            classes=found.classes.cpu().numpy(),
+        )
+
+
+def _load_arrays(module: nn.Module, checkpoint: Checkpoint) -> None:
+    wanted: Mapping[str, Any] = module.state_dict()
+    given = checkpoint.arrays
+    for what, names in (
+        ("lacks", sorted(wanted.keys() - given.keys())),
+        ("has beyond its card", sorted(given.keys() - wanted.keys())),
+        (
+            "has in another shape than its card says",
+            [n for n in wanted if n in given and tuple(wanted[n].shape) != given[n].shape],
+        ),
+    ):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(
+                f"{checkpoint.path}: the file {what} the array {names[0]!r}{others}: "
+                "its weights and its card are not of one model; copy it again or train anew"
+            )
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in given.items()})
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    # Mode by mode, because module.train() afterwards would also thaw what was frozen on purpose.
+    in_training = [part for part in module.modules() if part.training]
+    for part in in_training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in in_training:
+            part.training = True

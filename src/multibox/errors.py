@@ -1,0 +1,25 @@
+"""The errors a caller may want to catch, and the exit codes the command line gives them."""
+
+
+class MultiboxError(Exception):
+    """The work failed. The message is one clear line; the command line ends with exit code 1."""
+
+    exit_code = 1
+
+
+class InputError(MultiboxError):
+    """The call or its input is wrong: the message names the file and the remedy (exit code 2)."""
+
+    exit_code = 2
+
+
+class ImageError(InputError):
+    """A picture cannot be read: not an image, damaged, or larger than the limit."""
+
+
+class Interrupted(MultiboxError):
+    """A signal ended the work, whose state is saved and can be resumed."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,50 @@
+"""``evaluate``: measure a model on labelled pictures, both named as on the command line."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from multibox.data.open import available_splits, open_data
+from multibox.data.samples import DataSet, Sample
+from multibox.data.splits import canonical
+from multibox.detector import Detector, load
+from multibox.evaluation.measure import Evaluation, Metric, evaluate_model
+
+
+def evaluate(
+    model: str | Path | Detector,
+    data: str | Path | DataSet | Sequence[Sample],
+    *,
+    split: str | None = None,
+    metric: Metric = "voc07",
+    batch_size: int = 16,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure ``model`` on ``data``.
+
+    ``model`` is what ``load`` takes, or a ``Detector``. ``data`` is a folder or file of labelled
+    pictures, or samples, whose labels then index the detector's names. ``split`` is for files: by
+    default ``test`` where there is one, else ``val``. ``on_progress(done, total)`` is called after
+    each batch of ``batch_size`` pictures.
+
+    Raises: InputError when the model, the data or the split cannot be used, and for a picture that
+    cannot be read.
+    """
+    dataset = open_for_evaluation(data, split) if isinstance(data, str | Path) else data
+    detector = model if isinstance(model, Detector) else load(model)
+    if not isinstance(dataset, DataSet):
+        dataset = DataSet(dataset, detector.names, split="", root=Path(), layout="samples")
+    evaluation, _ = evaluate_model(
+        detector, dataset, metric=metric, batch_size=batch_size, on_progress=on_progress
+    )
+    return evaluation
+
+
+def open_for_evaluation(data: str | Path, split: str | None = None) -> DataSet:
+    """The pictures to measure on: those of ``split``, else of ``test``, else of ``val``.
+
+    Raises: InputError as ``open_data`` does.
+    """
+    if split is None:
+        kinds = map(canonical, available_splits(data))
+        split = "test" if "test" in kinds else "val"
+    return open_data(data, split=split)

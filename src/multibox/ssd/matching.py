@@ -1,0 +1,134 @@
+"""Which default box is responsible for which object (paper section 2.2, "Matching strategy")."""
+
+import heapq
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Caffe lists a pair only when it overlaps more than this: an object that touches no default box
+# stays unmatched instead of being forced onto an arbitrary one (bbox_util.cpp, MatchBBox).
+_LEAST_OVERLAP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingRule:
+    """How objects are given to default boxes.
+
+    ``threshold``: every default box whose best IoU reaches it is positive.
+    ``least_positives``: an object with fewer positives than this is given the next best free
+    default boxes as well, ranked by IoU minus the normalised distance of the centres (DIoU, Zheng
+    et al. 2020). 1 is the paper's rule: the bipartite step alone. Objects much smaller than every
+    default box, which the threshold can never reach, otherwise learn from one cell only.
+    """
+
+    threshold: float = 0.5
+    least_positives: int = 1
+
+
+class DefaultBoxes:
+    """Default boxes laid out for matching: one contiguous row for each coordinate.
+
+    ``boxes [n, 4]`` are (cx, cy, w, h) in fractions of the picture.
+    """
+
+    def __init__(self, boxes: Tensor) -> None:
+        self.centre_size = boxes
+        half = boxes[:, 2:] / 2
+        corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], dim=1)
+        self.x0, self.y0, self.x1, self.y1 = corners.t().contiguous().unbind()
+        self.area = (self.x1 - self.x0) * (self.y1 - self.y0)
+
+    def __len__(self) -> int:
+        return len(self.centre_size)
+
+    def iou(self, objects: Tensor) -> Tensor:
+        """IoU of ``objects [g, 4]`` (corners) with every default box: ``[g, n]``."""
+        x0, y0, x1, y1 = objects[:, :, None].unbind(1)
+        width = torch.minimum(self.x1, x1).sub_(torch.maximum(self.x0, x0)).clamp_(min=0)
+        height = torch.minimum(self.y1, y1).sub_(torch.maximum(self.y0, y0)).clamp_(min=0)
+        intersection = width.mul_(height)
+        union = (self.area + (x1 - x0) * (y1 - y0)).sub_(intersection)
+        return intersection.div_(union)
+
+    def centre_distance(self, objects: Tensor) -> Tensor:
+        """Squared centre distance over the squared diagonal of the hull: ``[g, n]``, 0..1."""
+        x0, y0, x1, y1 = objects[:, :, None].unbind(1)
+        cx, cy = self.centre_size[:, 0], self.centre_size[:, 1]
+        distance = (cx - (x0 + x1) / 2) ** 2 + (cy - (y0 + y1) / 2) ** 2
+        hull_width = torch.maximum(self.x1, x1) - torch.minimum(self.x0, x0)
+        hull_height = torch.maximum(self.y1, y1) - torch.minimum(self.y0, y0)
+        return distance / (hull_width**2 + hull_height**2)
+
+
+def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> Tensor:
+    """The object each default box is responsible for, or -1 for background: int64 ``[n]``.
+
+    ``objects [g, 4]`` are corners in fractions of the picture. First each object takes one default
+    box, one-to-one, the pair with the highest IoU first; then every default box still free joins
+    the object it overlaps most when that IoU is at least ``rule.threshold``.
+    """
+    if not len(objects):
+        return torch.full((len(default_boxes),), -1, device=objects.device)
+    overlap = default_boxes.iou(objects)
+    best_overlap, matched = overlap.max(dim=0)
+    matched = matched.masked_fill_(best_overlap < rule.threshold, -1)
+    for box, g in bipartite(overlap):
+        matched[box] = g
+    if rule.least_positives > 1:
+        _top_up(matched, objects, overlap, default_boxes, rule)
+    return matched
+
+
+def bipartite(overlap: Tensor) -> list[tuple[int, int]]:
+    """Greedy one-to-one pairs ``(default box, object)`` of ``overlap [g, n]``, highest IoU first.
+
+    Ties go to the earlier default box, then to the earlier object, as in Caffe's loop. Two objects
+    that prefer the same default box get two different ones.
+    """
+    values, boxes = overlap.max(dim=1)
+    queue = [
+        (-value, box, g)
+        for g, (value, box) in enumerate(zip(values.tolist(), boxes.tolist(), strict=True))
+    ]
+    heapq.heapify(queue)
+    owner: dict[int, int] = {}
+    while queue:
+        value, box, g = heapq.heappop(queue)
+        if -value <= _LEAST_OVERLAP:
+            break
+        if box not in owner:
+            owner[box] = g
+            continue
+        rest = overlap[g].clone()
+        rest[list(owner)] = 0
+        next_value, next_box = rest.max(dim=0)
+        heapq.heappush(queue, (-float(next_value), int(next_box), g))
+    return list(owner.items())
+
+
+def _top_up(
+    matched: Tensor,
+    objects: Tensor,
+    overlap: Tensor,
+    default_boxes: DefaultBoxes,
+    rule: MatchingRule,
+) -> None:
+    """Give objects that have fewer than ``rule.least_positives`` their next best, in place."""
+    positives = torch.bincount(matched[matched >= 0], minlength=len(objects))
+    poor = (positives < rule.least_positives).nonzero()[:, 0]
+    if not len(poor):
+        return
+    affinity = overlap[poor] - default_boxes.centre_distance(objects[poor])
+    affinity[overlap[poor] <= _LEAST_OVERLAP] = -torch.inf
+    affinity[:, matched >= 0] = -torch.inf
+    values, boxes = affinity.topk(min(rule.least_positives - 1, affinity.shape[1]), dim=1)
+    # A place two objects want goes to the one that fits it better: write the best pair last.
+    wanted = (torch.arange(values.shape[1], device=values.device) + positives[poor, None]) < (
+        rule.least_positives
+    )
+    wanted &= values > -torch.inf
+    order = values[wanted].argsort(stable=True)
+    takers = poor[:, None].expand_as(boxes)[wanted][order].tolist()
+    for box, g in zip(boxes[wanted][order].tolist(), takers, strict=True):
+        matched[box] = g

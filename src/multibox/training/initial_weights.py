@@ -1,0 +1,126 @@
+"""What a training starts from: ImageNet, nothing, or another detector."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from multibox import checkpoints
+from multibox.backbones import imagenet_source
+from multibox.card import ModelCard
+from multibox.errors import InputError
+from multibox.ssd.model import SSD, build_ssd
+from multibox.zoo import find_model, new_card
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A model ready to be trained, its card, and what the user should know about it."""
+
+    model: SSD
+    card: ModelCard
+    notes: tuple[str, ...]
+
+
+def start(
+    model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
+) -> Start:
+    """Build ``model`` for the classes ``names`` with ``weights``.
+
+    ``weights``: "backbone" (ImageNet, with the mean and std those weights were trained with),
+    "backbone:features" (VGG-16 with Caffe's convolutions and means), "none", or a checkpoint file.
+
+    Raises: InputError when the weights cannot be had or belong to another detector.
+    """
+    if weights == "none":
+        card = new_card(model, names, image_size=image_size).model_copy(
+            update={"origin": "random weights"}
+        )
+        return Start(build_ssd(card), card, ())
+    if weights == "backbone" or weights.startswith("backbone:"):
+        return _from_imagenet(model, names, weights, image_size)
+    return _from_checkpoint(model, names, Path(weights), image_size)
+
+
+def _from_imagenet(
+    model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
+) -> Start:
+    variant = weights.removeprefix("backbone")
+    source = imagenet_source(find_model(model).backbone + variant)
+    card = new_card(
+        model, names, image_size=image_size, normalisation=(source.mean, source.std)
+    ).model_copy(update={"origin": f"backbone from torchvision's {source.weights}"})
+    network = build_ssd(card)
+    network.backbone.load_classifier(source.download())
+    return Start(network, card, ())
+
+
+def _from_checkpoint(
+    model: str, names: Sequence[str], path: Path, image_size: tuple[int, int] | None
+) -> Start:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --weights takes backbone, none or a checkpoint")
+    old = checkpoints.load(path)
+    if old.card.model != model:
+        raise InputError(
+            f"{path} holds a {old.card.model}, not a {model}: train with --model {old.card.model}"
+        )
+    size = old.card.preprocessing.image_size if image_size is None else image_size
+    card = new_card(model, names, image_size=size).model_copy(
+        update={"origin": f"fine-tuned from {path.name} ({', '.join(old.card.names)})"}
+    )
+    updates: dict[str, object] = {
+        "preprocessing": old.card.preprocessing.model_copy(update={"image_size": size}),
+        "postprocessing": old.card.postprocessing,
+    }
+    if size == old.card.preprocessing.image_size:
+        updates["default_boxes"] = old.card.default_boxes
+    card = card.model_copy(update=updates)
+    network = build_ssd(card)
+    arrays = {name: torch.from_numpy(array) for name, array in old.arrays.items()}
+    notes = []
+    if card.names != old.card.names:
+        kept = [name for name in card.names if name in old.card.names]
+        notes.append(
+            f"the class heads change from {len(old.card.names)} classes "
+            f"({', '.join(old.card.names)}) to {len(card.names)} ({', '.join(card.names)}): "
+            + (f"{', '.join(kept)} and the background keep" if kept else "the background keeps")
+            + " learned weights, the others start anew"
+        )
+        arrays |= _resized_heads(network, arrays, old.card.names, card.names)
+    try:
+        network.load_state_dict(arrays)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"{path} does not fit a {model} of {size[0]}x{size[1]} pixels: {reason}"
+        ) from error
+    return Start(network, card, tuple(notes))
+
+
+def _resized_heads(
+    network: SSD,
+    arrays: dict[str, Tensor],
+    old_names: Sequence[str],
+    new_names: Sequence[str],
+) -> dict[str, Tensor]:
+    """Class-head weights for the new names: rows of known names copied, the rest as initialised."""
+    # Row 0 of each default box is the background; it exists on both sides.
+    rows = [(0, 0)] + [
+        (new + 1, old_names.index(name) + 1)
+        for new, name in enumerate(new_names)
+        if name in old_names
+    ]
+    resized = {}
+    for index, head in enumerate(network.heads.classes):
+        last = "" if isinstance(head, nn.Conv2d) else f"{len(head) - 1}."
+        for kind in ("weight", "bias"):
+            name = f"heads.classes.{index}.{last}{kind}"
+            by_box = network.state_dict()[name].clone().unflatten(0, (-1, len(new_names) + 1))
+            old_by_box = arrays[name].unflatten(0, (-1, len(old_names) + 1))
+            for new_row, old_row in rows:
+                by_box[:, new_row] = old_by_box[:, old_row]
+            resized[name] = by_box.flatten(0, 1)
+    return resized

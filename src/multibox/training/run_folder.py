@@ -1,0 +1,123 @@
+"""The run folder: configuration, metrics, events and pictures."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from multibox.checkpoints import atomic_write
+from multibox.errors import InputError
+from multibox.training.state import has_state
+
+Row = Mapping[str, float | int | None]
+
+# Keys that may differ between a run and its continuation.
+_FREE = ("workers",)
+
+
+def claim_folder(
+    folder: Path, config: Mapping[str, Any], *, resume: bool, write: bool = True
+) -> bool:
+    """Make the run folder, or check that what is in it can be continued; True when continuing.
+
+    Only one of several ranks is to ``write``.
+
+    Raises: InputError when the folder holds another run, naming what differs.
+    """
+    file = folder / "config.json"
+    if not has_state(folder):
+        if file.exists() and not resume and (folder / "best.safetensors").exists():
+            raise InputError(f"{folder} already holds a run: choose another --out")
+        if write:
+            write_json(file, config)
+        return False
+    if not resume:
+        raise InputError(
+            f"{folder} already holds a run: continue it with --resume or choose another --out"
+        )
+    before = json.loads(file.read_text(encoding="utf-8"))
+    for key, value in _flat(json.loads(json.dumps(config))).items():
+        old = _flat(before).get(key)
+        if old != value and key.rpartition(".")[2] not in _FREE:
+            raise InputError(
+                f"{folder} was begun with {key} = {old!r}, not {value!r}: "
+                "resume with the same options or choose another --out"
+            )
+    return True
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted-as-given keys and a final newline, written whole or not at all."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_metrics(path: Path, history: Sequence[Row]) -> None:
+    """One line an epoch; written anew each time, so that a resumed run has no line twice."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def plot_curves(path: Path, history: Sequence[Row]) -> None:
+    """Losses, mAP and learning rate over the epochs, as one picture."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    epochs = [row["epoch"] for row in history]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for name in ("confidence_loss", "localisation_loss"):
+        axes[0].plot(epochs, [row[name] for row in history], label=name.replace("_", " "))
+    axes[0].set(title="loss", xlabel="epoch", ylim=(0, None))
+    axes[0].legend()
+    measured = [(row["epoch"], row["map"]) for row in history if row["map"] is not None]
+    axes[1].plot(*zip(*measured, strict=True) if measured else ([], []), marker="o")
+    axes[1].set(title="mAP, validation", xlabel="epoch", ylim=(0, 1))
+    axes[2].plot(epochs, [row["learning_rate"] for row in history])
+    axes[2].set(title="learning rate at the end of the epoch", xlabel="epoch", ylim=(0, None))
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+
+
+class Events:
+    """TensorBoard's event file, when tensorboard is installed."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._writer = None
+        else:
+            self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+
+    def write(self, row: Row) -> None:
+        """All figures of one epoch."""
+        if self._writer is None:
+            return
+        for name, value in row.items():
+            if value is not None and name not in ("epoch", "step"):
+                self._writer.add_scalar(name, value, row["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,109 @@
+"""All that a resumed run needs, in one file that is always whole."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from multibox.checkpoints import atomic_write
+from multibox.errors import InputError
+from multibox.training.ema import WeightAverage
+
+FILE = Path("last", "state.safetensors")
+_PREVIOUS = Path("last", "previous.safetensors")
+
+
+@dataclass
+class RunState:
+    """Where a run stands: steps done, one row a finished epoch, sums of the one under way."""
+
+    steps_done: int = 0
+    best: float | None = None
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    epoch_sums: dict[str, float] = field(default_factory=dict)
+
+
+def save_state(
+    run: Path,
+    state: RunState,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: WeightAverage | None,
+) -> None:
+    """Write ``last/state.safetensors``; the file before it stays as ``previous.safetensors``."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{k}": v for k, v in average.average.state_dict().items()}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for parameter, slots in optimiser.state.items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{slot}.{names[parameter]}"] = value
+    # A channels-last tensor is stored row by row; loading copies into the layout that is there.
+    laid_out = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path = run / FILE
+    with atomic_write(path) as temporary:
+        save_file(laid_out, temporary, metadata={"state": json.dumps(vars(state))})
+        if path.exists():
+            os.replace(path, run / _PREVIOUS)
+
+
+def load_state(
+    run: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: WeightAverage | None,
+) -> tuple[RunState, str | None]:
+    """Put a saved state back; where the last file is damaged, the one before, and a note saying so.
+
+    Raises: InputError when neither can be read.
+    """
+    reasons = []
+    for path in (run / FILE, run / _PREVIOUS):
+        try:
+            tensors, state = _read(path)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            reasons.append(f"{path}: {' '.join(str(error).split())}")
+            continue
+        _restore(tensors, model, optimiser, average)
+        note = f"{reasons[0]}; resuming from {path.name} instead" if reasons else None
+        return state, note
+    raise InputError(f"{reasons[0]}; nothing to resume from: train anew with another --out")
+
+
+def has_state(run: Path) -> bool:
+    """Whether a run folder holds something to resume from."""
+    return (run / FILE).exists() or (run / _PREVIOUS).exists()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], RunState]:
+    with safe_open(path, framework="pt") as file:
+        state = RunState(**json.loads(file.metadata()["state"]))
+        return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+
+
+def _restore(
+    tensors: dict[str, Tensor],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: WeightAverage | None,
+) -> None:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    model.load_state_dict(parts["model"])
+    if average is not None:
+        average.average.load_state_dict(parts["average"])
+    parameters = dict(model.named_parameters())
+    for name, tensor in parts["optimiser"].items():
+        slot, _, owner = name.partition(".")
+        parameter = parameters[owner]
+        slots: dict[str, Any] = optimiser.state[parameter]
+        slots[slot] = torch.empty_like(parameter).copy_(tensor)

@@ -1,0 +1,218 @@
+"""``multibox.train``: from a data set to a run folder with the best weights."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from multibox import __version__
+from multibox.card import Preprocessing
+from multibox.data import open_data, problems_summary
+from multibox.data.augmentation import Augmentation
+from multibox.data.batches import ExtraAugmentation, TrainingPictures
+from multibox.data.samples import DataSet, Sample
+from multibox.errors import InputError
+from multibox.training.initial_weights import start
+from multibox.training.loop import Run, fit
+from multibox.training.recipes import Recipe, default_epochs, find_recipe
+from multibox.training.run_folder import claim_folder
+from multibox.training.sheets import draw_training_samples
+from multibox.zoo import find_model
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Where a run lies, its best weights, their validation mAP, and one row an epoch."""
+
+    folder: Path
+    best: Path
+    best_map: float | None
+    history: tuple[dict[str, float | int | None], ...]
+
+
+def train(
+    data: str | Path | Sequence[Sample],
+    *,
+    model: str,
+    names: Sequence[str] | None = None,
+    validation: Sequence[Sample] | None = None,
+    weights: str | Path = "backbone",
+    classes: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    recipe: str | Recipe = "modern",
+    seed: int = 0,
+    resume: bool = False,
+    augmentation: ExtraAugmentation | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    quiet: bool = True,
+    **options: Any,
+) -> TrainResult:
+    """Train a detector and leave everything about it in a run folder.
+
+    ``data`` is a folder or file in any supported layout (its ``train`` and ``val`` splits are
+    used), or a sequence of samples together with ``names`` and, if wanted, ``validation``
+    samples. ``classes`` trains on some of the data's classes. ``weights`` is "backbone"
+    (ImageNet), "none" or a checkpoint. ``image_size`` is (height, width). ``augmentation`` is an
+    extra one, called before the recipe's own with the picture, its sample and a random generator.
+    ``report`` gets lines for the user before the first step. ``options`` replace keys of
+    ``recipe``.
+
+    Raises: InputError when something about the call or the data is wrong, Interrupted when a
+    signal ended the run, which ``resume`` with the same arguments continues.
+    """
+    chosen = (find_recipe(recipe) if isinstance(recipe, str) else recipe).changed(options)
+    accelerator = _accelerator(chosen, model)
+    training, held_out = _open(data, names, validation, classes)
+    for part in (training, held_out):
+        for line in () if part is None else (*part.notes, *problems_summary(part)):
+            report(line)
+    set_seed(seed)
+    begin = start(model, training.names, str(weights), image_size)
+    for line in begin.notes:
+        report(line)
+
+    if chosen.freeze_early_layers and str(weights) != "none":
+        begin.model.backbone.freeze_early_layers()
+
+    epochs = chosen.epochs or default_epochs(
+        chosen, len(training), accelerated=accelerator.device.type != "cpu"
+    )
+    chosen = chosen.model_copy(update={"epochs": epochs})
+    folder = _default_folder(data, model, resume=resume) if out is None else Path(out)
+    config = {
+        "multibox": __version__,
+        "data": str(data) if isinstance(data, str | Path) else f"{len(training)} samples",
+        "model": model,
+        "weights": str(weights),
+        "classes": list(training.names),
+        "image_size": list(begin.card.preprocessing.image_size),
+        "pictures": len(training),
+        "seed": seed,
+        "recipe": chosen.model_dump(),
+    }
+    # One rank looks first: the others then see the folder as it left it.
+    with accelerator.main_process_first():
+        continuing = claim_folder(
+            folder, config, resume=resume, write=accelerator.is_main_process
+        )
+    pictures = TrainingPictures(
+        training.samples,
+        begin.card.preprocessing.image_size,
+        augmentation=_augmentation(chosen, begin.card.preprocessing) if chosen.augment else None,
+        extra=augmentation,
+        train_difficult=chosen.train_difficult,
+        seed=seed,
+    )
+    run = Run(
+        folder=folder,
+        model=begin.model,
+        card=begin.card.model_copy(update={"recipe": {"seed": seed} | chosen.model_dump()}),
+        recipe=chosen,
+        pictures=pictures,
+        validation=held_out,
+        seed=seed,
+        quiet=quiet,
+    )
+    report(_plan(run, held_out))
+    if accelerator.is_main_process and not continuing:
+        draw_training_samples(folder / "training_samples.jpg", pictures, training.names)
+    state = fit(run, accelerator, resume=continuing)
+    return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
+
+
+def _accelerator(recipe: Recipe, model: str) -> Accelerator:
+    # Without cpu=True a torchrun on a machine without accelerators starts unrelated runs.
+    on_cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(
+        cpu=on_cpu, mixed_precision="bf16" if _use_bf16(recipe, model, on_cpu=on_cpu) else "no"
+    )
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != expected:
+        raise InputError(
+            f"{expected} processes were started but {accelerator.num_processes} found each other: "
+            "start the run with torchrun"
+        )
+    portions = accelerator.num_processes * recipe.accumulate
+    if recipe.batch_size % portions:
+        raise InputError(
+            f"batch_size {recipe.batch_size} cannot be divided evenly among "
+            f"{accelerator.num_processes} processes x accumulate {recipe.accumulate}: "
+            f"take a multiple of {portions}"
+        )
+    return accelerator
+
+
+def _use_bf16(recipe: Recipe, model: str, *, on_cpu: bool) -> bool:
+    if recipe.precision != "auto":
+        return recipe.precision == "bf16"
+    if not on_cpu:
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # Full convolutions run twice as fast in bf16 where the processor has it; the depthwise ones of
+    # the lite detectors gain nothing.
+    return not find_model(model).separable and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def _open(
+    data: str | Path | Sequence[Sample],
+    names: Sequence[str] | None,
+    validation: Sequence[Sample] | None,
+    classes: Sequence[str] | None,
+) -> tuple[DataSet, DataSet | None]:
+    """The training and the validation split; the latter is None where samples come without one.
+
+    Splits that have to be made do not follow the run's seed: an evaluation must find the same.
+    """
+    if isinstance(data, str | Path):
+        training = open_data(Path(data), split="train", classes=classes)
+        return training, open_data(Path(data), split="val", classes=classes)
+    if names is None:
+        raise InputError("training on samples needs the names of their classes: names=[...]")
+
+    def as_data(samples: Sequence[Sample], split: str) -> DataSet:
+        whole = DataSet(samples, tuple(names), split, Path(), "samples")
+        if classes is None:
+            return whole
+        if unknown := [name for name in classes if name not in whole.names]:
+            raise InputError(f"classes {unknown} are not among the names {list(whole.names)}")
+        return whole.restricted(classes)
+
+    return as_data(data, "train"), None if validation is None else as_data(validation, "val")
+
+
+def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
+    return Augmentation(
+        preprocessing.image_size,
+        tuple(round(value) for value in preprocessing.mean),
+        expand_probability=recipe.expand_probability,
+        expand_ratio=recipe.expand_ratio,
+    )
+
+
+def _default_folder(data: str | Path | Sequence[Sample], model: str, *, resume: bool) -> Path:
+    """runs/<data>-<model>, numbered so that no run is written over; the last one to resume."""
+    stem = Path(data).resolve().stem if isinstance(data, str | Path) else "samples"
+    base = Path("runs", f"{stem}-{model}")
+    number, folder = 1, base
+    while folder.exists():
+        latest = folder
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return latest if resume and number > 1 else folder
+
+
+def _plan(run: Run, validation: DataSet | None) -> str:
+    boxes = sum(len(sample.boxes) for sample in run.pictures.samples)
+    seen = run.epochs * run.steps_per_epoch * min(run.recipe.batch_size, len(run.pictures))
+    return (
+        f"{run.card.model} on {len(run.pictures)} pictures with {boxes} objects of "
+        f"{len(run.card.names)} classes ({', '.join(run.card.names)})"
+        + (f", {len(validation)} for validation" if validation is not None else "")
+        + f"; recipe {run.recipe.name}, {run.epochs} epochs, {seen} pictures seen, "
+        f"seed {run.seed}; run folder {run.folder}"
+    )
