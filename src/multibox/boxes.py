@@ -44,5 +44,5 @@ def centre_inside(
 ) -> npt.NDArray[np.bool_]:
     """Whether the centre of each of ``boxes [n, 4]`` lies strictly inside ``window [4]``."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside: npt.NDArray[np.bool_] = ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
-    return inside
+    inside = (centres > window[:2]) & (centres < window[2:])
+    return inside[:, 0] & inside[:, 1]

@@ -26,7 +26,7 @@ class Preprocessing(_Part):
 
 
 class DefaultBoxLevel(_Part):
-    """The default boxes of one feature map (paper section 2.2, "Choosing scales and aspect ratios").
+    """The default boxes of one feature map (paper section 2.2).
 
     Per cell, in this order: a square of ``min_size``; a square of sqrt(min_size * max_size) when
     ``max_size`` is given; then for each aspect ratio r a box of w/h = r and one of w/h = 1/r.
@@ -65,7 +65,7 @@ class DefaultBoxSpec(_Part):
 
 
 class ExtraLayer(_Part):
-    """One extra feature layer behind the backbone: 1x1 to ``squeeze`` channels, then 3x3 (or kernel)."""
+    """One extra feature layer: 1x1 to ``squeeze`` channels, then ``kernel`` to ``channels``."""
 
     squeeze: int
     channels: int
@@ -96,7 +96,9 @@ class ModelCard(_Part):
 
     schema_version: int = SCHEMA_VERSION
     model: str = Field(description="the zoo's name of the detector")
-    names: tuple[str, ...] = Field(min_length=1, description="class names, background not among them")
+    names: tuple[str, ...] = Field(
+        min_length=1, description="class names, background not among them"
+    )
     architecture: Architecture
     preprocessing: Preprocessing
     default_boxes: DefaultBoxSpec

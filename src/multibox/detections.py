@@ -53,7 +53,5 @@ class Detections:
         return {
             "width": self.width,
             "height": self.height,
-            "detections": [
-                {"label": d.label, "score": d.score, "box": list(d.box)} for d in self
-            ],
+            "detections": [{"label": d.label, "score": d.score, "box": list(d.box)} for d in self],
         }

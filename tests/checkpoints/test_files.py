@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,20 @@ def test_the_content_is_on_the_disk_before_the_name(
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"new")
     assert seen == [False, True]  # the file under its temporary name, then the folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_the_permissions_are_those_of_any_new_file(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "state.bin") as temporary:
+            # As safetensors does: a file of its own that nobody else may read.
+            private = tmp_path / "private"
+            private.touch(0o600)
+            private.replace(temporary)
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("state.bin", "plain")]
+    assert modes == [0o666 & ~umask] * 2

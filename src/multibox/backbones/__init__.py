@@ -6,8 +6,6 @@ feature maps, finer first; ``channels`` names their depths.
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
-
 from multibox.backbones.base import Backbone
 from multibox.backbones.imagenet import ImageNetSource, imagenet_source
 from multibox.backbones.mobilenet import (

@@ -26,7 +26,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def early_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that see the picture at more than a quarter of its resolution, in order."""
+        """The layers before the picture is smaller than a quarter of its sides, in order."""
 
     def freeze_early_layers(self) -> None:
         """Keep the early layers as they are: neither weights nor norm statistics learn.

@@ -2,8 +2,9 @@
 
 import socket
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
@@ -29,22 +30,25 @@ class ImageNetSource:
     def download(self) -> dict[str, Tensor]:
         """The state dict, from torch's cache or from torchvision's server.
 
-        Raises InputError naming the missing file and the way out when neither has it.
+        Raises InputError naming the file and the way out when it is missing or damaged.
         """
         weights = get_weight(self.weights)
         file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(20)  # a firewall that swallows packets must not hang the run
         try:
-            state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError) as error:
+            state: dict[str, Tensor] = weights.get_state_dict(
+                progress=False, check_hash=True, weights_only=True
+            )
+        except (OSError, HTTPException) as error:  # URLError is an OSError
             raise InputError(
                 f"{file} is missing and cannot be downloaded ({error}): "
                 "put the file there, or start without ImageNet weights: --weights none"
             ) from error
-        except RuntimeError as error:
+        except (RuntimeError, UnpicklingError, EOFError) as error:
             raise InputError(
-                f"{file} is damaged ({str(error).splitlines()[0]}): delete it and try again"
+                f"{file} is damaged, or its download was: delete it and try again, "
+                "or start without ImageNet weights: --weights none"
             ) from error
         finally:
             socket.setdefaulttimeout(timeout)

@@ -16,11 +16,12 @@ class MobileNet(Backbone):
         super().__init__()
         self.features = features
         self._tap = tap
-        self.channels = (self._tapped_block()[0][0].out_channels, features[-1][0].out_channels)
+        self.channels = tuple(_depth(part) for part in (self._tapped_block()[0], features[-1]))
 
     def _tapped_block(self) -> nn.Sequential:
         block = self.features[self._tap]
-        inner: nn.Sequential = block.conv if hasattr(block, "conv") else block.block
+        inner = block.conv if hasattr(block, "conv") else block.block
+        assert isinstance(inner, nn.Sequential)
         return inner
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -38,6 +39,11 @@ class MobileNet(Backbone):
         prefix = "features."
         features = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         self.features.load_state_dict(features)
+
+
+def _depth(convolution_block: nn.Module) -> int:
+    """The channels that come out of a block of convolution, norm and activation."""
+    return next(m.out_channels for m in convolution_block.modules() if isinstance(m, nn.Conv2d))
 
 
 def mobilenet_v2() -> MobileNet:

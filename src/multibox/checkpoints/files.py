@@ -13,14 +13,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Whatever stops the process or the machine, ``path`` is either the old file or the new one:
     the content reaches the disk before the name does. The temporary name is always the same, so
     that a killed process leaves at most one behind, which the next write uses up. The folder is
-    created when it is missing.
+    created when it is missing. The file gets the permissions of any new file there, whatever
+    writes it: safetensors would keep its own from everybody else.
 
     Raises: OSError (no space, no permission); the temporary file is then gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         _flush_to_disk(temporary)
         temporary.replace(path)
     except BaseException:

@@ -4,6 +4,10 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except CycloptsError as error:
         error.verbose = False
-        return _fail(error, 2)
+        return _fail(_in_one_line(error), 2)
     except MultiboxError as error:
-        return _fail(error, error.exit_code)
+        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         print("multibox: interrupted", file=sys.stderr)
         return 130
@@ -37,10 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(error, 1)
+        return _fail(str(error), 1)
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: Exception, exit_code: int) -> int:
-    print("multibox: error:", " ".join(str(error).split()), file=sys.stderr)
+def _in_one_line(error: "CycloptsError") -> str:
+    from pydantic import ValidationError
+
+    if isinstance(error.__cause__, ValidationError):
+        first = error.__cause__.errors()[0]
+        flag = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        return f"--{flag} {first['input']}: {first['msg']}"
+    return str(error)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print("multibox: error:", " ".join(message.split()), file=sys.stderr)
     return exit_code

@@ -18,6 +18,11 @@ app = App(
 )
 
 app.command(
+    "multibox.cli.train:train",
+    name="train",
+    help="Train a detector on labelled pictures.",
+)
+app.command(
     "multibox.cli.detect:detect",
     name="detect",
     help="Find objects in pictures; write annotated pictures or JSON lines.",

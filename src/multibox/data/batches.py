@@ -15,7 +15,7 @@ ExtraAugmentation = Callable[
     [npt.NDArray[np.uint8], Sample, np.random.Generator], tuple[npt.NDArray[np.uint8], Sample]
 ]
 
-# Random streams beside those of the samples, which count their index from 0.
+# Random streams beside those of the samples, which are numbered from 0.
 _ORDER_STREAM = 2**31
 
 
@@ -23,7 +23,7 @@ class Key(NamedTuple):
     """One presentation of one picture: it fixes every random number that shapes it."""
 
     epoch: int
-    index: int
+    picture: int
 
 
 class TrainingPicture(NamedTuple):
@@ -34,9 +34,7 @@ class TrainingPicture(NamedTuple):
     labels: npt.NDArray[np.int64]
 
 
-def epoch_batches(
-    pictures: int, batch_size: int, *, seed: int, epoch: int
-) -> list[list[Key]]:
+def epoch_batches(pictures: int, batch_size: int, *, seed: int, epoch: int) -> list[list[Key]]:
     """The batches of one epoch: a seeded shuffle cut into whole batches.
 
     The rest that does not fill a batch is left for other epochs, which shuffle anew; a data set
@@ -44,16 +42,16 @@ def epoch_batches(
     """
     order = sample_rng(seed, epoch, _ORDER_STREAM).permutation(pictures).tolist()
     if pictures <= batch_size:
-        return [[Key(epoch, index) for index in order]]
+        return [[Key(epoch, picture) for picture in order]]
     last = pictures - batch_size
     return [
-        [Key(epoch, index) for index in order[start : start + batch_size]]
+        [Key(epoch, picture) for picture in order[start : start + batch_size]]
         for start in range(0, last + 1, batch_size)
     ]
 
 
 class TrainingPictures:
-    """Samples as the network sees them: ``pictures[Key(epoch, index)]`` is always the same."""
+    """Samples as the network sees them: ``pictures[Key(epoch, picture)]`` is always the same."""
 
     def __init__(
         self,
@@ -83,18 +81,21 @@ class TrainingPictures:
 
     def prepared(self, key: Key) -> tuple[npt.NDArray[np.uint8], Sample]:
         """The picture and its objects in the frame of the network's input."""
-        sample = self.samples[key.index]
+        sample = self.samples[key.picture]
         image = read_image(sample.image)
         # A crowd's box holds many objects; learning it as one would teach a wrong size.
         learned = ~sample.crowd
         if not self._train_difficult:
             learned &= ~sample.difficult
         sample = sample.select(learned)
-        rng = sample_rng(self._seed, key.epoch, key.index)
+        rng = sample_rng(self._seed, key.epoch, key.picture)
         if self._extra is not None:
             image, sample = self._extra(image, sample, rng)
         if self._augmentation is None:
-            return plain_resize(image, sample, self._size)
+            image, sample = plain_resize(image, sample, self._size)
+            sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+            # An object without area, or outside the picture, cannot be coded.
+            return image, sample.select(np.flatnonzero(sides.min(axis=1) > 0))
         return self._augmentation(image, sample, rng)
 
 

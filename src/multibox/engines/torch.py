@@ -56,8 +56,13 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
         """Detect in ``images [b, h, w, 3]``: RGB, of the size that the model card states."""
+        batch = torch.from_numpy(images).to(self._device)
+        # A CPU's convolutions round differently for other batch sizes and gain little from them:
+        # one by one, a picture's detections do not depend on what else is looked at.
+        parts = torch.split(batch, 1) if self._device.type == "cpu" else (batch,)
         with _evaluation_mode(self._module):
-            logits, offsets = self._module(torch.from_numpy(images).to(self._device))
+            outputs = [self._module(part) for part in parts]
+        logits, offsets = (torch.cat(column) for column in zip(*outputs, strict=True))
         found = postprocess(
             logits,
             offsets,
@@ -66,7 +71,7 @@ class TorchEngine:
             self._card.postprocessing,
         )
         return RawDetections(
-            num=found.count[:, 0].cpu().numpy(),
+            num=found.num[:, 0].cpu().numpy(),
             boxes=found.boxes.cpu().numpy(),
             scores=found.scores.cpu().numpy(),
             classes=found.classes.cpu().numpy(),

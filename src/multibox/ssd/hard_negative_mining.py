@@ -1,4 +1,4 @@
-"""Which background default boxes take part in the loss (paper section 2.2, "Hard negative mining")."""
+"""Which background boxes take part in the loss (paper section 2.2, "Hard negative mining")."""
 
 import torch
 from torch import Tensor

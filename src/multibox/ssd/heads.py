@@ -1,4 +1,4 @@
-"""Prediction heads and extra feature layers (paper section 2.1; SSDLite: Sandler 2018 section 6.2)."""
+"""Heads and extra feature layers (paper section 2.1; SSDLite: Sandler 2018 section 6.2)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ _norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
 
 
 def extra_layer(depth: int, layer: ExtraLayer) -> nn.Sequential:
-    """1x1 to ``squeeze`` channels, then 3x3 with a stride to ``channels`` (conv8_1, conv8_2, ...)."""
+    """1x1 to ``squeeze`` channels, then 3x3 with a stride (conv8_1 and conv8_2, ...)."""
     return nn.Sequential(
         nn.Conv2d(depth, layer.squeeze, 1),
         nn.ReLU(inplace=True),

@@ -55,10 +55,10 @@ class DefaultBoxes:
         """Squared centre distance over the squared diagonal of the hull: ``[g, n]``, 0..1."""
         x0, y0, x1, y1 = objects[:, :, None].unbind(1)
         cx, cy = self.centre_size[:, 0], self.centre_size[:, 1]
-        distance = (cx - (x0 + x1) / 2) ** 2 + (cy - (y0 + y1) / 2) ** 2
-        hull_width = torch.maximum(self.x1, x1) - torch.minimum(self.x0, x0)
-        hull_height = torch.maximum(self.y1, y1) - torch.minimum(self.y0, y0)
-        return distance / (hull_width**2 + hull_height**2)
+        distance = (cx - (x0 + x1) / 2).square_() + (cy - (y0 + y1) / 2).square_()
+        hull_width = torch.maximum(self.x1, x1).sub_(torch.minimum(self.x0, x0))
+        hull_height = torch.maximum(self.y1, y1).sub_(torch.minimum(self.y0, y0))
+        return distance.div_(hull_width.square_().add_(hull_height.square_()))
 
 
 def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> Tensor:
@@ -73,8 +73,9 @@ def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> T
     overlap = default_boxes.iou(objects)
     best_overlap, matched = overlap.max(dim=0)
     matched = matched.masked_fill_(best_overlap < rule.threshold, -1)
-    for box, g in bipartite(overlap):
-        matched[box] = g
+    pairs = torch.tensor(bipartite(overlap), dtype=torch.int64, device=objects.device)
+    boxes, owners = pairs.reshape(-1, 2).unbind(1)
+    matched[boxes] = owners
     if rule.least_positives > 1:
         _top_up(matched, objects, overlap, default_boxes, rule)
     return matched
@@ -119,9 +120,10 @@ def _top_up(
     poor = (positives < rule.least_positives).nonzero()[:, 0]
     if not len(poor):
         return
-    affinity = overlap[poor] - default_boxes.centre_distance(objects[poor])
-    affinity[overlap[poor] <= _LEAST_OVERLAP] = -torch.inf
-    affinity[:, matched >= 0] = -torch.inf
+    overlap = overlap[poor]
+    taken = (overlap <= _LEAST_OVERLAP).logical_or_(matched >= 0)
+    affinity = overlap.sub_(default_boxes.centre_distance(objects[poor]))
+    affinity.masked_fill_(taken, -torch.inf)
     values, boxes = affinity.topk(min(rule.least_positives - 1, affinity.shape[1]), dim=1)
     # A place two objects want goes to the one that fits it better: write the best pair last.
     wanted = (torch.arange(values.shape[1], device=values.device) + positives[poor, None]) < (

@@ -15,7 +15,6 @@ from multibox.ssd.heads import (
     separable_extra_layer,
     separable_predictor,
 )
-from multibox.ssd.postprocess import BatchDetections, postprocess
 
 
 class SSD(nn.Module):
@@ -74,21 +73,10 @@ class SSD(nn.Module):
         logits, offsets = self.heads(maps)
         return logits, offsets
 
-    def detect(self, images: Tensor) -> BatchDetections:
-        """Detections for uint8 RGB pictures ``[b, h, w, 3]`` by the card's thresholds."""
-        logits, offsets = self(images)
-        return postprocess(
-            logits,
-            offsets,
-            self.default_boxes,
-            self.card.default_boxes.variances,
-            self.card.postprocessing,
-        )
-
 
 def build_ssd(card: ModelCard) -> SSD:
     """The detector of ``card`` with fresh weights, laid out for channels-last convolutions."""
-    return SSD(card).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return SSD(card).to(memory_format=torch.channels_last)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -55,9 +55,7 @@ def build_targets(
         picture = torch.zeros_like(matched)
         picture[positive] = names[owner] + 1
         classes.append(picture)
-        offsets.append(
-            encode(objects[owner], default_boxes.centre_size[positive], variances)
-        )
+        offsets.append(encode(objects[owner], default_boxes.centre_size[positive], variances))
     return Targets(torch.stack(classes), torch.cat(offsets))
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from multibox.card import PostProcessing
 from multibox.ssd.box_coder import decode
@@ -14,11 +14,11 @@ from multibox.ssd.box_coder import decode
 class BatchDetections(NamedTuple):
     """Detections of b pictures, padded to k rows, best first (the exported graph's outputs).
 
-    ``count [b, 1]`` int32, ``boxes [b, k, 4]`` corners in 0..1, ``scores [b, k]``,
+    ``num [b, 1]`` int32, ``boxes [b, k, 4]`` corners in 0..1, ``scores [b, k]``,
     ``classes [b, k]`` int32 with 0 the first name.
     """
 
-    count: Tensor
+    num: Tensor
     boxes: Tensor
     scores: Tensor
     classes: Tensor
@@ -31,7 +31,7 @@ def postprocess(
     variances: Sequence[float],
     settings: PostProcessing,
 ) -> BatchDetections:
-    """Detections of a batch from ``class_logits [b, n, classes + 1]`` and ``box_offsets [b, n, 4]``.
+    """Detections from ``class_logits [b, n, classes + 1]`` and ``box_offsets [b, n, 4]``.
 
     Per class: scores above the threshold, the best ``top_k``, non-maximum suppression that keeps
     IoU <= ``iou_threshold``; then the best ``keep`` of each picture over all classes. Boxes are
@@ -39,28 +39,42 @@ def postprocess(
     """
     scores = class_logits.float().softmax(dim=2)[..., 1:].transpose(1, 2).contiguous()
     boxes = decode(box_offsets.float(), default_boxes, variances)
-    batch, classes, n = scores.shape
-
+    batch, _, n = scores.shape
     top_scores, top_boxes = scores.topk(min(settings.top_k, n), dim=2)
-    passing = top_scores > settings.score_threshold
-    image, label, _ = passing.nonzero(as_tuple=True)
-    candidate_scores = top_scores[passing]
-    candidate_boxes = boxes[image, top_boxes[passing]]
-    kept = batched_nms(
-        candidate_boxes, candidate_scores, image * classes + label, settings.iou_threshold
-    )
 
     result = BatchDetections(
-        count=scores.new_zeros((batch, 1), dtype=torch.int32),
+        num=scores.new_zeros((batch, 1), dtype=torch.int32),
         boxes=scores.new_zeros((batch, settings.keep, 4)),
         scores=scores.new_zeros((batch, settings.keep)),
         classes=scores.new_zeros((batch, settings.keep), dtype=torch.int32),
     )
-    image = image[kept]  # the kept are sorted by score, so each picture's are too
     for i in range(batch):
-        mine = kept[image == i][: settings.keep]
-        result.count[i] = len(mine)
-        result.boxes[i, : len(mine)] = candidate_boxes[mine].clamp(0, 1)
-        result.scores[i, : len(mine)] = candidate_scores[mine]
-        result.classes[i, : len(mine)] = label[mine].int()
+        found, values, labels = _suppress(boxes[i], top_scores[i], top_boxes[i], settings)
+        best = values.argsort(descending=True, stable=True)[: settings.keep]
+        result.num[i] = len(best)
+        result.boxes[i, : len(best)] = found[best].clamp(0, 1)
+        result.scores[i, : len(best)] = values[best]
+        result.classes[i, : len(best)] = labels[best].int()
     return result
+
+
+def _suppress(
+    boxes: Tensor, top_scores: Tensor, top_boxes: Tensor, settings: PostProcessing
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What survives in one picture: boxes ``[m, 4]``, scores ``[m]``, labels ``[m]``.
+
+    ``top_scores`` and ``top_boxes`` ``[classes, k]`` are each class's candidates, best first. Class
+    by class instead of torchvision's batched_nms, which moves the classes apart by adding to the
+    coordinates: that costs digits, and how many depends on what else is in the batch.
+    """
+    passing = (top_scores > settings.score_threshold).sum(dim=1).tolist()
+    kept_boxes, kept_scores, labels = [boxes[:0]], [top_scores[0, :0]], []
+    for label, count in enumerate(passing):
+        if not count:
+            continue
+        candidates, scores = boxes[top_boxes[label, :count]], top_scores[label, :count]
+        kept = nms(candidates, scores, settings.iou_threshold)
+        kept_boxes.append(candidates[kept])
+        kept_scores.append(scores[kept])
+        labels += [label] * len(kept)
+    return torch.cat(kept_boxes), torch.cat(kept_scores), torch.tensor(labels, device=boxes.device)

@@ -1,5 +1,6 @@
 """The figures of one epoch: losses, speed, and time spent waiting for pictures."""
 
+import math
 import time
 
 import torch
@@ -14,19 +15,20 @@ class EpochFigures:
     """Sums over the steps of one epoch.
 
     Losses stay on the device until they are to be shown: reading them at every step would make an
-    accelerator wait.
+    accelerator wait. They are added up one by one all the same, so that the means do not depend on
+    when they were read.
     """
 
     def __init__(self, saved: dict[str, float]) -> None:
         self._sums = {"steps": 0.0, "confidence": 0.0, "localisation": 0.0} | saved
-        self._unread = torch.zeros(2)
+        self._unread: list[Tensor] = []
         self._pictures = 0
         self._waited = 0.0
         self._began = self._read_at = time.monotonic()
 
     def add(self, losses: Tensor, *, pictures: int, waited: float) -> None:
         """Count one step: its losses ``[2]`` and pictures, and the seconds it waited for them."""
-        self._unread = self._unread.to(losses.device) + losses
+        self._unread.append(losses)
         self._sums["steps"] += 1
         self._pictures += pictures
         self._waited += waited
@@ -40,16 +42,17 @@ class EpochFigures:
 
         Raises: MultiboxError when they are no longer finite numbers.
         """
-        confidence, localisation = self._unread.tolist()
-        self._sums["confidence"] += confidence
-        self._sums["localisation"] += localisation
-        self._unread = torch.zeros(2)
+        unread = torch.stack(self._unread).tolist() if self._unread else []
+        for confidence, localisation in unread:
+            self._sums["confidence"] += confidence
+            self._sums["localisation"] += localisation
+            if not math.isfinite(confidence + localisation):
+                raise MultiboxError(
+                    f"the loss is no longer a number ({where}): confidence {confidence}, "
+                    f"localisation {localisation}; a lower --learning-rate usually helps"
+                )
+        self._unread.clear()
         self._read_at = time.monotonic()
-        if not abs(self.loss) < float("inf"):
-            raise MultiboxError(
-                f"the loss is no longer a number ({where}): confidence {confidence}, localisation "
-                f"{localisation}; a lower --learning-rate usually helps"
-            )
 
     @property
     def loss(self) -> float:

@@ -76,7 +76,10 @@ def _from_checkpoint(
         "postprocessing": old.card.postprocessing,
     }
     if size == old.card.preprocessing.image_size:
-        updates["default_boxes"] = old.card.default_boxes
+        updates |= {
+            "architecture": old.card.architecture,
+            "default_boxes": old.card.default_boxes,
+        }
     card = card.model_copy(update=updates)
     network = build_ssd(card)
     arrays = {name: torch.from_numpy(array) for name, array in old.arrays.items()}
@@ -89,10 +92,11 @@ def _from_checkpoint(
             + (f"{', '.join(kept)} and the background keep" if kept else "the background keeps")
             + " learned weights, the others start anew"
         )
-        arrays |= _resized_heads(network, arrays, old.card.names, card.names)
     try:
+        if card.names != old.card.names:
+            arrays |= _resized_heads(network, arrays, old.card.names, card.names)
         network.load_state_dict(arrays)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(
             f"{path} does not fit a {model} of {size[0]}x{size[1]} pixels: {reason}"
@@ -115,12 +119,18 @@ def _resized_heads(
     ]
     resized = {}
     for index, head in enumerate(network.heads.classes):
-        last = "" if isinstance(head, nn.Conv2d) else f"{len(head) - 1}."
+        # The last layer of a separable head, or the plain head itself, gives the scores.
+        last = f"{len(head) - 1}." if isinstance(head, nn.Sequential) else ""
         for kind in ("weight", "bias"):
             name = f"heads.classes.{index}.{last}{kind}"
-            by_box = network.state_dict()[name].clone().unflatten(0, (-1, len(new_names) + 1))
-            old_by_box = arrays[name].unflatten(0, (-1, len(old_names) + 1))
+            by_box = _by_box(network.state_dict()[name].clone(), len(new_names) + 1)
+            old_by_box = _by_box(arrays[name], len(old_names) + 1)
             for new_row, old_row in rows:
                 by_box[:, new_row] = old_by_box[:, old_row]
             resized[name] = by_box.flatten(0, 1)
     return resized
+
+
+def _by_box(head: Tensor, scores: int) -> Tensor:
+    """``[boxes * scores, ...]`` to ``[boxes, scores, ...]``."""
+    return head.reshape(-1, scores, *head.shape[1:])

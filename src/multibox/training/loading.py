@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from multibox.data.batches import Key, TrainingPicture, TrainingPictures
+from multibox.errors import MultiboxError
 
 
 class Batch(NamedTuple):
@@ -57,17 +58,46 @@ def load_batches(
     *,
     workers: int,
     pinned: bool,
-) -> DataLoader[TrainingPicture]:
-    """Batches in the order of ``keys``; the pictures are the same with any number of workers."""
-    return DataLoader(
-        pictures,  # type: ignore[arg-type]
-        batch_sampler=_InOrder(keys),  # type: ignore[arg-type]
-        collate_fn=collate,
+) -> Generator[Batch, None, None]:
+    """Batches in the order of ``keys``; the pictures are the same with any number of workers.
+
+    Raises: ImageError when the turn comes to a picture that cannot be read.
+    """
+    batches: DataLoader[Batch | MultiboxError] = DataLoader(
+        _Prepared(pictures),  # type: ignore[arg-type]
+        batch_sampler=_InOrder(keys),
+        collate_fn=_collate_or_error,
         num_workers=workers,
         worker_init_fn=_prepare_worker,
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
     )
+    for batch in batches:
+        if isinstance(batch, MultiboxError):
+            raise batch
+        yield batch
+
+
+class _Prepared:
+    """Pictures, or why they could not be prepared: a DataLoader buries an error in tracebacks."""
+
+    def __init__(self, pictures: TrainingPictures) -> None:
+        self._pictures = pictures
+
+    def __getitem__(self, key: Key) -> TrainingPicture | MultiboxError:
+        try:
+            return self._pictures[key]
+        except MultiboxError as error:
+            return error
+
+
+def _collate_or_error(parts: Sequence[TrainingPicture | MultiboxError]) -> Batch | MultiboxError:
+    pictures = []
+    for part in parts:
+        if isinstance(part, MultiboxError):
+            return part
+        pictures.append(part)
+    return collate(pictures)
 
 
 class _InOrder:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,7 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     bare = run.model.to(accelerator.device)
     optimiser = build_optimiser(bare, recipe)
     average = WeightAverage(bare, recipe.ema, steps) if recipe.ema else None
-    state, note = (
-        load_state(run.folder, bare, optimiser, average) if resume else (RunState(), None)
-    )
+    state, note = load_state(run.folder, bare, optimiser, average) if resume else (RunState(), None)
     model, optimiser = accelerator.prepare(bare, optimiser)
     step = Step(run, model, optimiser, accelerator)
     loader = load_batches(
@@ -109,11 +107,13 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
         RunProgress(
             epochs=run.epochs, steps=steps, steps_done=state.steps_done, quiet=quiet
         ) as progress,
-        contextlib.closing(_timed(loader)) as batches,
+        contextlib.nullcontext() if events is None else contextlib.closing(events),
+        # Ends the worker processes now, not when the last traceback is forgotten.
+        contextlib.closing(loader),
     ):
         if note:
             progress.say(note)
-        for batch, waited in batches:
+        for batch, waited in _timed(loader):
             epoch = state.steps_done // run.steps_per_epoch + 1
             rate = set_rate(optimiser, rate_factor(state.steps_done, steps, recipe))
             figures.add(step(batch), pictures=len(batch.images), waited=waited)
@@ -127,7 +127,7 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
                 progress.update(step=state.steps_done, epoch=epoch, rate=rate, figures=figures)
             if ended:
                 place = {"epoch": epoch, "step": state.steps_done, "learning_rate": rate}
-                state.history.append(place | figures.row())
+                state.history.append({**place, **figures.row()})
                 if events is not None:
                     network = bare if average is None else average.average
                     _end_epoch(run, network, state, progress)
@@ -144,8 +144,6 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
             if ended or time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 save()
                 last_save = time.monotonic()
-    if events is not None:
-        events.close()
     return state
 
 
@@ -195,7 +193,7 @@ class Step:
                 loss = loss / normaliser
                 accelerator.backward(loss.sum() * ranks)
             losses += loss.detach()
-        if recipe.clip_gradient is not None:
+        if recipe.clip_gradient:
             accelerator.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient)
         self._optimiser.step()
         self._optimiser.zero_grad()
@@ -215,7 +213,7 @@ def _keys(run: Run, state: RunState, accelerator: Accelerator) -> Iterator[list[
         yield share_of_rank(batch, accelerator.process_index, accelerator.num_processes)
 
 
-def _timed(loader: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
+def _timed(loader: Iterable[Batch]) -> Generator[tuple[Batch, float], None, None]:
     """Each batch with the seconds it was waited for."""
     batches = iter(loader)
     while True:
@@ -241,9 +239,7 @@ def _end_epoch(run: Run, network: nn.Module, state: RunState, progress: RunProgr
     row = state.history[-1]
     epoch = int(row["epoch"] or 0)
     evaluation = None
-    if run.validation is not None and (
-        epoch % run.evaluate_every == 0 or epoch == run.epochs
-    ):
+    if run.validation is not None and (epoch % run.evaluate_every == 0 or epoch == run.epochs):
         evaluation = _evaluate(run, network, run.validation)
         row["map"] = evaluation.map
     # Without a validation split the newest weights are the best known.

@@ -63,9 +63,7 @@ class RunProgress:
             f"loss {figures.loss:.3f}  rate {rate:.2g}  "
             f"{figures.pictures_per_second:.1f} pictures/s  waiting {figures.waiting:.0%}"
         )
-        self._bar.update(
-            self._task, completed=step, epoch=f"{epoch}/{self._epochs}", figures=text
-        )
+        self._bar.update(self._task, completed=step, epoch=f"{epoch}/{self._epochs}", figures=text)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._line_at >= _SECONDS_BETWEEN_LINES:
             self._line_at = now

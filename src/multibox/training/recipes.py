@@ -1,6 +1,7 @@
 """Recipes: how a detector is trained, as typed values whose docstrings say what to expect."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -36,9 +37,9 @@ class Recipe(BaseModel):
         "steps", description="a tenth of the rate at 2/3 and 5/6 of the run, or half a cosine"
     )
     warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises from 1/100")
-    clip_gradient: float | None = Field(None, gt=0, description="the largest norm of a gradient")
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="average the weights over this share of the run"
+    clip_gradient: float = Field(0.0, ge=0, description="the largest norm of a gradient; 0: any")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="average the weights over this share of the run; 0: do not"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes it faster"
@@ -138,5 +139,5 @@ def default_epochs(recipe: Recipe, pictures: int, *, accelerated: bool) -> int:
     """
     if recipe.name == "paper":
         return 232
-    budget = 12_000 * (max(pictures, 1) / 200) ** 0.35 * (5 if accelerated else 1)
+    budget = 12_000 * math.pow(max(pictures, 1) / 200, 0.35) * (5 if accelerated else 1)
     return max(1, round(budget / max(pictures, 1)))

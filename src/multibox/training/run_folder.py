@@ -17,16 +17,24 @@ _FREE = ("workers",)
 
 
 def claim_folder(
-    folder: Path, config: Mapping[str, Any], *, resume: bool, write: bool = True
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    resume: bool,
+    data: Path | None = None,
+    write: bool = True,
 ) -> bool:
     """Make the run folder, or check that what is in it can be continued; True when continuing.
 
-    Only one of several ranks is to ``write``.
+    ``data`` is the folder of the labelled pictures, if they are in one. Only one of several ranks
+    is to ``write``.
 
-    Raises: InputError when the folder holds another run, naming what differs.
+    Raises: InputError when the folder holds another run, naming what differs, or something else
+    that is not to be written into.
     """
     file = folder / "config.json"
     if not has_state(folder):
+        _check_free(folder, data)
         if file.exists() and not resume and (folder / "best.safetensors").exists():
             raise InputError(f"{folder} already holds a run: choose another --out")
         if write:
@@ -36,7 +44,9 @@ def claim_folder(
         raise InputError(
             f"{folder} already holds a run: continue it with --resume or choose another --out"
         )
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = _config(folder)
+    if before is None:
+        raise InputError(f"{file} is missing or damaged: train anew with another --out")
     for key, value in _flat(json.loads(json.dumps(config))).items():
         old = _flat(before).get(key)
         if old != value and key.rpartition(".")[2] not in _FREE:
@@ -45,6 +55,28 @@ def claim_folder(
                 "resume with the same options or choose another --out"
             )
     return True
+
+
+def _check_free(folder: Path, data: Path | None) -> None:
+    """Raise InputError where a new run would mix with what is not a run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another --out")
+    if _config(folder) is not None:
+        return
+    if data is not None and folder.resolve().is_relative_to(data.resolve()):
+        # The pictures of the run would be taken for pictures of the data.
+        raise InputError(f"{folder} lies in the data folder {data}: choose another --out")
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run: choose another --out")
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """What a run in ``folder`` was begun with; None where no run is."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and "multibox" in config else None
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -74,13 +106,14 @@ def write_metrics(path: Path, history: Sequence[Row]) -> None:
 
 def plot_curves(path: Path, history: Sequence[Row]) -> None:
     """Losses, mAP and learning rate over the epochs, as one picture."""
-    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    # No pyplot: it would choose a backend and keep state for the whole process.
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     for name in ("confidence_loss", "localisation_loss"):
         axes[0].plot(epochs, [row[name] for row in history], label=name.replace("_", " "))
     axes[0].set(title="loss", xlabel="epoch", ylim=(0, None))
@@ -94,7 +127,6 @@ def plot_curves(path: Path, history: Sequence[Row]) -> None:
         axis.grid(alpha=0.3)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
 
 
 class Events:
@@ -106,7 +138,9 @@ class Events:
         except ImportError:
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+            # What a killed run has written beyond its last state is written again.
+            purge = first_step + 1 if first_step else None
+            self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def write(self, row: Row) -> None:
         """All figures of one epoch."""

@@ -1,7 +1,6 @@
 """All that a resumed run needs, in one file that is always whole."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from multibox.checkpoints import atomic_write
-from multibox.errors import InputError
+from multibox.errors import InputError, MultiboxError
 from multibox.training.ema import WeightAverage
 
 FILE = Path("last", "state.safetensors")
@@ -36,22 +35,28 @@ def save_state(
     optimiser: torch.optim.Optimizer,
     average: WeightAverage | None,
 ) -> None:
-    """Write ``last/state.safetensors``; the file before it stays as ``previous.safetensors``."""
+    """Write ``last/state.safetensors``; the file before it stays as ``previous.safetensors``.
+
+    Raises: MultiboxError when it cannot be written; the old files are then still there.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{k}": v for k, v in average.average.state_dict().items()}
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     for parameter, slots in optimiser.state.items():
         for slot, value in slots.items():
             if isinstance(value, Tensor):
-                tensors[f"optimiser.{slot}.{names[parameter]}"] = value
+                tensors[f"optimiser.{slot}.{names[id(parameter)]}"] = value
     # A channels-last tensor is stored row by row; loading copies into the layout that is there.
     laid_out = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path = run / FILE
-    with atomic_write(path) as temporary:
-        save_file(laid_out, temporary, metadata={"state": json.dumps(vars(state))})
-        if path.exists():
-            os.replace(path, run / _PREVIOUS)
+    try:
+        with atomic_write(path) as temporary:
+            save_file(laid_out, temporary, metadata={"state": json.dumps(vars(state))})
+            if path.exists():
+                path.replace(run / _PREVIOUS)
+    except (OSError, SafetensorError) as error:
+        raise MultiboxError(f"{path}: the state cannot be written: {error}") from error
 
 
 def load_state(

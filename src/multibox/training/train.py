@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, set_seed
+from torch import nn
 
 from multibox import __version__
 from multibox.card import Preprocessing
@@ -35,6 +37,10 @@ class TrainResult:
     history: tuple[dict[str, float | int | None], ...]
 
 
+def _say_nothing(_: str) -> None:
+    pass
+
+
 def train(
     data: str | Path | Sequence[Sample],
     *,
@@ -49,7 +55,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     augmentation: ExtraAugmentation | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = _say_nothing,
     quiet: bool = True,
     **options: Any,
 ) -> TrainResult:
@@ -60,18 +66,25 @@ def train(
     samples. ``classes`` trains on some of the data's classes. ``weights`` is "backbone"
     (ImageNet), "none" or a checkpoint. ``image_size`` is (height, width). ``augmentation`` is an
     extra one, called before the recipe's own with the picture, its sample and a random generator.
-    ``report`` gets lines for the user before the first step. ``options`` replace keys of
-    ``recipe``.
+    ``report`` gets lines for the user before the first step, on the first rank. ``options``
+    replace keys of ``recipe``.
 
     Raises: InputError when something about the call or the data is wrong, Interrupted when a
     signal ended the run, which ``resume`` with the same arguments continues.
     """
     chosen = (find_recipe(recipe) if isinstance(recipe, str) else recipe).changed(options)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")
     accelerator = _accelerator(chosen, model)
+    if not accelerator.is_main_process:
+        report = _say_nothing
     training, held_out = _open(data, names, validation, classes)
-    for part in (training, held_out):
-        for line in () if part is None else (*part.notes, *problems_summary(part)):
-            report(line)
+    parts = [part for part in (training, held_out) if part is not None]
+    # What holds for the whole data set is a note of both parts.
+    for line in dict.fromkeys(
+        line for part in parts for line in (*part.notes, *problems_summary(part))
+    ):
+        report(line)
     set_seed(seed)
     begin = start(model, training.names, str(weights), image_size)
     for line in begin.notes:
@@ -79,12 +92,15 @@ def train(
 
     if chosen.freeze_early_layers and str(weights) != "none":
         begin.model.backbone.freeze_early_layers()
+    _check_portions(begin.model, chosen, len(training), accelerator)
 
     epochs = chosen.epochs or default_epochs(
         chosen, len(training), accelerated=accelerator.device.type != "cpu"
     )
     chosen = chosen.model_copy(update={"epochs": epochs})
+    # Chosen by one rank for all: the others might already see what it has made.
     folder = _default_folder(data, model, resume=resume) if out is None else Path(out)
+    [folder] = broadcast_object_list([folder])
     config = {
         "multibox": __version__,
         "data": str(data) if isinstance(data, str | Path) else f"{len(training)} samples",
@@ -99,7 +115,11 @@ def train(
     # One rank looks first: the others then see the folder as it left it.
     with accelerator.main_process_first():
         continuing = claim_folder(
-            folder, config, resume=resume, write=accelerator.is_main_process
+            folder,
+            config,
+            resume=resume,
+            data=Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None,
+            write=accelerator.is_main_process,
         )
     pictures = TrainingPictures(
         training.samples,
@@ -129,6 +149,8 @@ def train(
 def _accelerator(recipe: Recipe, model: str) -> Accelerator:
     # Without cpu=True a torchrun on a machine without accelerators starts unrelated runs.
     on_cpu = not torch.accelerator.is_available()
+    # Accelerate would insist on the precision of the process's first run.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=on_cpu, mixed_precision="bf16" if _use_bf16(recipe, model, on_cpu=on_cpu) else "no"
     )
@@ -146,6 +168,22 @@ def _accelerator(recipe: Recipe, model: str) -> Accelerator:
             f"take a multiple of {portions}"
         )
     return accelerator
+
+
+def _check_portions(
+    model: nn.Module, recipe: Recipe, pictures: int, accelerator: Accelerator
+) -> None:
+    """Raise InputError when a step would leave a rank, or a norm layer, with too few pictures."""
+    portions = accelerator.num_processes * recipe.accumulate
+    smallest = min(recipe.batch_size, pictures) // portions
+    # The last feature map may be a single cell: one picture of it has no variance.
+    least = 2 if any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) else 1
+    if smallest < least:
+        raise InputError(
+            f"{pictures} pictures and a batch_size of {recipe.batch_size} leave {smallest} for "
+            f"each of the {portions} portions of a step, and this detector needs {least}: "
+            "take a larger batch_size, fewer portions or more pictures"
+        )
 
 
 def _use_bf16(recipe: Recipe, model: str, *, on_cpu: bool) -> bool:
@@ -175,6 +213,8 @@ def _open(
         raise InputError("training on samples needs the names of their classes: names=[...]")
 
     def as_data(samples: Sequence[Sample], split: str) -> DataSet:
+        if not len(samples):
+            raise InputError(f"there are no {split} samples")
         whole = DataSet(samples, tuple(names), split, Path(), "samples")
         if classes is None:
             return whole
@@ -186,9 +226,10 @@ def _open(
 
 
 def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
+    red, green, blue = preprocessing.mean
     return Augmentation(
         preprocessing.image_size,
-        tuple(round(value) for value in preprocessing.mean),
+        (round(red), round(green), round(blue)),
         expand_probability=recipe.expand_probability,
         expand_ratio=recipe.expand_ratio,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from multibox.card import Architecture, ExtraLayer, ModelCard, PostProcessing, Preprocessing
+from multibox.card import Architecture, ModelCard, PostProcessing, Preprocessing
 from multibox.default_boxes import Grid
 from multibox.errors import InputError
 from multibox.zoo import lite, vgg
@@ -67,7 +67,8 @@ def find_model(name: str) -> ZooModel:
     try:
         return MODELS[name]
     except KeyError:
-        near = difflib.get_close_matches(name, MODELS, n=1)
+        longer = [model for model in MODELS if name and model.startswith(name)]
+        near = longer or difflib.get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(MODELS)}"
         raise InputError(f"there is no model named {name}; {hint}") from None
 
@@ -88,8 +89,12 @@ def new_card(
     """
     model = find_model(name)
     size = model.image_size if image_size is None else image_size
-    family = lite if model.separable else vgg
-    layers = family.extra_layers(size)
+    if model.separable:
+        layers = lite.extra_layers(size)
+        boxes = lite.default_box_spec(size, layers)
+    else:
+        layers = vgg.extra_layers(size)
+        boxes = vgg.default_box_spec(size, layers, box_set)
     mean, std = normalisation
     return ModelCard(
         model=name,
@@ -98,13 +103,6 @@ def new_card(
             backbone=model.backbone, extras=layers, separable=model.separable
         ),
         preprocessing=Preprocessing(image_size=size, mean=mean, std=std),
-        default_boxes=(
-            lite.default_box_spec(size, layers)
-            if model.separable
-            else vgg.default_box_spec(size, layers, box_set)
-        ),
+        default_boxes=boxes,
         postprocessing=PostProcessing(),
     )
-
-
-__all__ = ["MODELS", "BoxSet", "ExtraLayer", "ZooModel", "find_model", "new_card"]

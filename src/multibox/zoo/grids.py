@@ -16,9 +16,7 @@ def halved(grid: Grid, *, times: int = 1) -> Grid:
 
 def after(grid: Grid, layer: ExtraLayer) -> Grid:
     """The map behind an extra layer."""
-    rows, columns = (
-        (side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in grid
-    )
+    rows, columns = ((side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in grid)
     return rows, columns
 
 

@@ -43,7 +43,7 @@ def extra_layers(image_size: Grid) -> tuple[ExtraLayer, ...]:
         return _SSD300_EXTRAS
     if image_size == (512, 512):
         return _SSD512_EXTRAS
-    layers = []
+    layers: list[ExtraLayer] = []
     grid = _fc7_grid(image_size)
     while max(grid) > 1:
         wide = not layers

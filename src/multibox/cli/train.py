@@ -1,0 +1,98 @@
+"""``multibox train``: a detector from labelled pictures."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from pydantic import Field, create_model
+
+from multibox.errors import InputError
+from multibox.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    RecipeOptions = Recipe
+else:
+    # Every key of a recipe as a flag; None leaves the recipe's own value.
+    RecipeOptions = create_model(
+        "RecipeOptions",
+        **{
+            key: (field.annotation | None, Field(None, description=field.description))
+            for key, field in Recipe.model_fields.items()
+            if key != "name"
+        },
+    )
+
+
+def train(
+    data: Path,
+    /,
+    *,
+    model: str,
+    weights: str = "backbone",
+    classes: list[str] | None = None,
+    image_size: str | None = None,
+    out: Path | None = None,
+    recipe: str = "modern",
+    seed: int = 0,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    options: Annotated[RecipeOptions | None, Parameter(name="*", group="Recipe keys")] = None,
+) -> None:
+    """Train a detector on labelled pictures and leave everything about it in a run folder.
+
+    Parameters
+    ----------
+    data
+        A folder or file of labelled pictures: VOC, COCO or YOLO, with or without splits.
+    model
+        The detector, one of those that "multibox models" lists.
+    weights
+        What to start from: "backbone" (ImageNet), "none", or a checkpoint to fine-tune.
+    classes
+        Train on some of the data's classes: A,B or the flag several times.
+    image_size
+        Pixels of the network's input, one number or HEIGHTxWIDTH; the detector's own by default.
+    out
+        The run folder; runs/DATA-MODEL by default, numbered.
+    recipe
+        "modern" or "paper": what the keys below are set to unless given.
+    seed
+        Fixes the order of the pictures, their augmentation and the new weights.
+    resume
+        Continue the run in the folder where it stopped; start it where there is none.
+    """
+    # Before torch's two seconds, so that a wrong call is answered at once.
+    size = None if image_size is None else _image_size(image_size)
+    from multibox.training.train import train as run_training
+
+    result = run_training(
+        data,
+        model=model,
+        weights=weights,
+        classes=None if classes is None else _split_names(classes),
+        image_size=size,
+        out=out,
+        recipe=recipe,
+        seed=seed,
+        resume=resume,
+        report=lambda line: print(line, file=sys.stderr),
+        quiet=False,
+        **({} if options is None else options.model_dump(exclude_none=True)),
+    )
+    best = "" if result.best_map is None else f" (mAP {result.best_map:.4f} on validation)"
+    if os.environ.get("RANK", "0") == "0":
+        print(f"best weights: {result.best}{best}")
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if found is None:
+        raise InputError(f"--image-size {text}: write one number or HEIGHTxWIDTH, as in 300x400")
+    height = int(found[1])
+    return height, int(found[2] or height)
+
+
+def _split_names(values: list[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]

@@ -1,0 +1,188 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from multibox import checkpoints
+from multibox.backbones import ImageNetSource
+from multibox.card import PostProcessing
+from multibox.errors import InputError
+from multibox.ssd.model import SSD, build_ssd
+from multibox.training.initial_weights import start
+from multibox.zoo import new_card
+
+OLD = ("cat", "dog", "cow")
+HEADS = pytest.mark.parametrize("model", ["tiny_plain", "tiny_lite"])
+
+
+def saved(folder: Path, model: str, names: Sequence[str] = OLD) -> tuple[Path, SSD]:
+    """A checkpoint with an unusual card, and the network in it."""
+    torch.manual_seed(1)
+    card = new_card(model, names, image_size=(64, 64), normalisation=((1, 2, 3), (4, 5, 6)))
+    card = card.model_copy(update={"postprocessing": PostProcessing(iou_threshold=0.3)})
+    network = build_ssd(card)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_()
+    path = folder / "old.safetensors"
+    arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+    checkpoints.save(path, arrays, card)
+    return path, network
+
+
+def class_layers(network: SSD, names: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of every class head, by default box of a cell and by class."""
+    layers = []
+    for head, level in zip(network.heads.classes, network.card.default_boxes.levels, strict=True):
+        last = [layer for layer in head.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+        assert last.bias is not None
+        shape = (level.boxes_per_cell, names + 1)
+        weight, bias = last.weight.detach(), last.bias.detach()
+        layers.append((weight.reshape(*shape, -1), bias.reshape(*shape)))
+    return layers
+
+
+def others(network: SSD) -> dict[str, torch.Tensor]:
+    """Everything but the last layers of the class heads."""
+    heads = {id(layer) for head in network.heads.classes for layer in head.modules()}
+    last = {
+        f"{name}.{kind}"
+        for name, layer in network.named_modules()
+        if id(layer) in heads and isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
+        for kind in ("weight", "bias")
+    }
+    assert len(last) == 2 * len(network.heads.classes)
+    return {name: value for name, value in network.state_dict().items() if name not in last}
+
+
+def assert_fine_tuned(before: SSD, after: SSD, old: Sequence[str], new: Sequence[str]) -> None:
+    for name, value in others(before).items():
+        assert torch.equal(others(after)[name], value), name
+    for (weight, bias), (new_weight, new_bias) in zip(
+        class_layers(before, len(old)), class_layers(after, len(new)), strict=True
+    ):
+        for row, name in enumerate(["background", *new]):
+            known = ["background", *old]
+            if name in known:
+                assert torch.equal(new_weight[:, row], weight[:, known.index(name)])
+                assert torch.equal(new_bias[:, row], bias[:, known.index(name)])
+            else:
+                # As initialised: small numbers and no bias, nothing of the old normal noise.
+                assert (new_bias[:, row] == 0).all()
+                assert 0 < new_weight[:, row].std() < 0.2
+
+
+@HEADS
+@pytest.mark.parametrize(
+    ("new", "keep"),
+    [
+        (("dog", "horse", "cat", "pig"), "dog, cat and the background keep"),
+        (("cow",), "cow and the background keep"),
+        (("Katze", "Hund", "Kuh"), "the background keeps"),
+        (("cow", "cat", "dog"), "cow, cat, dog and the background keep"),
+    ],
+)
+def test_classes_of_the_same_name_keep_their_weights(
+    tmp_path: Path, model: str, new: tuple[str, ...], keep: str
+) -> None:
+    path, before = saved(tmp_path, model)
+    begin = start(model, new, str(path), None)
+    assert begin.card.names == new
+    assert_fine_tuned(before, begin.model, OLD, new)
+    (note,) = begin.notes
+    assert f"from 3 classes (cat, dog, cow) to {len(new)} ({', '.join(new)})" in note
+    assert keep in note
+
+
+@HEADS
+def test_the_same_classes_start_where_the_checkpoint_ended(tmp_path: Path, model: str) -> None:
+    path, before = saved(tmp_path, model)
+    begin = start(model, OLD, str(path), None)
+    assert begin.notes == ()
+    after = begin.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.state_dict().items())
+    # What the weights were trained with stays with them.
+    assert begin.card.preprocessing == before.card.preprocessing
+    assert begin.card.default_boxes == before.card.default_boxes
+    assert begin.card.postprocessing.iou_threshold == 0.3
+    assert begin.card.origin == "fine-tuned from old.safetensors (cat, dog, cow)"
+    assert begin.card.recipe is None
+
+
+def test_another_image_size(tmp_path: Path) -> None:
+    path, before = saved(tmp_path, "tiny_lite")
+    begin = start("tiny_lite", OLD, str(path), (96, 128))
+    assert begin.card.preprocessing.image_size == (96, 128)
+    assert begin.card.preprocessing.mean == (1, 2, 3)
+    assert begin.card.default_boxes.count > before.card.default_boxes.count
+    assert_fine_tuned(before, begin.model, OLD, OLD)
+    images = torch.zeros(1, 96, 128, 3, dtype=torch.uint8)
+    logits, _ = begin.model.eval()(images)
+    assert logits.shape == (1, begin.card.default_boxes.count, 4)
+
+
+def test_a_size_that_needs_other_layers_is_one_line(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "tiny_plain")
+    with pytest.raises(InputError, match="does not fit a tiny_plain of 512x512") as caught:
+        start("tiny_plain", OLD, str(path), (512, 512))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_detector(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "tiny_lite")
+    with pytest.raises(InputError, match="holds a tiny_lite, not a tiny_plain"):
+        start("tiny_plain", OLD, str(path), None)
+
+
+@pytest.mark.parametrize("names", [OLD, ("cat",)])
+def test_a_checkpoint_that_lacks_a_head(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path, network = saved(tmp_path, "tiny_lite")
+    arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+    del arrays["heads.classes.0.3.weight"]
+    checkpoints.save(path, arrays, network.card)
+    with pytest.raises(InputError, match=r"old\.safetensors does not fit.*heads\.classes\.0\.3"):
+        start("tiny_lite", names, str(path), None)
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file; --weights takes backbone, none or"):
+        start("tiny_lite", OLD, str(tmp_path / "gone.safetensors"), None)
+
+
+def test_random_weights_follow_the_seed() -> None:
+    def first_weight(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        begin = start("tiny_plain", OLD, "none", None)
+        assert begin.card.origin == "random weights"
+        return next(begin.model.parameters())
+
+    assert torch.equal(first_weight(3), first_weight(3))
+    assert not torch.equal(first_weight(3), first_weight(4))
+
+
+def test_imagenet_weights_come_with_their_mean_and_std(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    published = {
+        "fine.0.weight": torch.randn(8, 3, 16, 16),
+        "fine.0.bias": torch.randn(8),
+        "coarse.0.weight": torch.randn(16, 8, 2, 2),
+        "coarse.0.bias": torch.randn(16),
+    }
+    asked = []
+
+    def source(backbone: str) -> ImageNetSource:
+        asked.append(backbone)
+        return ImageNetSource("Tiny_Weights.V1", (10, 20, 30), (1, 2, 3))
+
+    monkeypatch.setattr("multibox.training.initial_weights.imagenet_source", source)
+    monkeypatch.setattr(ImageNetSource, "download", lambda _: published)
+    begin = start("tiny_lite", OLD, "backbone:features", None)
+    assert asked == ["tiny_lite:features"]
+    assert begin.card.preprocessing.mean == (10, 20, 30)
+    assert begin.card.preprocessing.std == (1, 2, 3)
+    assert begin.card.origin == "backbone from torchvision's Tiny_Weights.V1"
+    state = begin.model.backbone.state_dict()
+    for name, value in published.items():
+        np.testing.assert_array_equal(state[name].numpy(), value.numpy())

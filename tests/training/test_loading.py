@@ -1,0 +1,81 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multibox.data import Sample
+from multibox.data.augmentation import Augmentation
+from multibox.data.batches import Key, TrainingPictures, remaining_batches
+from multibox.errors import ImageError
+from multibox.training.loading import Batch, default_workers, load_batches
+
+SIZE = (32, 40)
+
+
+def loaded(pictures: TrainingPictures, workers: int) -> list[Batch]:
+    keys = remaining_batches(len(pictures), 4, seed=1, epochs=2, steps_done=1)
+    return list(load_batches(pictures, keys, workers=workers, pinned=False))
+
+
+def test_the_batches_are_the_same_with_any_number_of_workers(samples: list[Sample]) -> None:
+    pictures = TrainingPictures(samples, SIZE, augmentation=Augmentation(SIZE, (0, 0, 0)), seed=1)
+    alone = loaded(pictures, 0)
+    assert [batch.images.shape for batch in alone] == [(4, 32, 40, 3)] * 3
+    assert alone[0].images.dtype == torch.uint8
+    for workers in (1, 2):
+        for one, two in zip(alone, loaded(pictures, workers), strict=True):
+            assert torch.equal(one.images, two.images)
+            for ours, theirs in ((one.boxes, two.boxes), (one.labels, two.labels)):
+                assert all(map(torch.equal, ours, theirs))
+                assert len(ours) == 4
+
+
+def test_the_pictures_are_those_of_the_keys(samples: list[Sample]) -> None:
+    pictures = TrainingPictures(samples, SIZE, augmentation=None)
+    keys = [[Key(0, 5), Key(0, 2)], [Key(0, 7)]]
+    first, second = load_batches(pictures, iter(keys), workers=0, pinned=False)
+    np.testing.assert_array_equal(first.images[1].numpy(), pictures[Key(0, 2)].image)
+    np.testing.assert_array_equal(first.boxes[0].numpy(), pictures[Key(0, 5)].boxes)
+    np.testing.assert_array_equal(second.labels[0].numpy(), pictures[Key(0, 7)].labels)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_is_one_line(
+    samples: list[Sample], tmp_path: Path, workers: int
+) -> None:
+    gone = Sample.of(tmp_path / "gone.jpg", [], [], width=9, height=9)
+    pictures = TrainingPictures([*samples, gone], SIZE, augmentation=None)
+    keys: Iterator[list[Key]] = iter([[Key(0, 0)], [Key(0, 1), Key(0, len(samples))]])
+    batches = load_batches(pictures, keys, workers=workers, pinned=False)
+    assert len(next(batches).images) == 1
+    with pytest.raises(ImageError, match=r"gone\.jpg") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
+@given(pictures=st.integers(1, 20), of=st.integers(1, 6))
+def test_the_portions_of_a_batch_make_up_the_batch(pictures: int, of: int) -> None:
+    batch = Batch(
+        torch.arange(pictures)[:, None],
+        [torch.full((i % 3, 4), float(i)) for i in range(pictures)],
+        [torch.full((i % 3,), i) for i in range(pictures)],
+    )
+    portions = [batch.portion(index, of) for index in range(of)]
+    sizes = [len(portion.images) for portion in portions]
+    assert max(sizes) - min(sizes) <= 1
+    assert torch.equal(torch.cat([portion.images for portion in portions]), batch.images)
+    for field in ("boxes", "labels"):
+        joined = [tensor for portion in portions for tensor in getattr(portion, field)]
+        assert all(a is b for a, b in zip(joined, getattr(batch, field), strict=True))
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 1), (8, 4), (128, 16)])
+def test_the_network_keeps_most_of_few_cores(
+    cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_workers() == expected

@@ -1,0 +1,204 @@
+"""A run that is interrupted and resumed ends with the same bits as one that is not."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from conftest import Train
+from multibox import checkpoints
+from multibox.card import ModelCard
+from multibox.errors import InputError, Interrupted
+from multibox.training.loop import Step
+from multibox.training.state import FILE
+from multibox.training.train import TrainResult
+
+# What the clock decides.
+TIMINGS = ("pictures_per_second", "waiting")
+
+# Everything that carries state: BatchNorm, momentum, the average of the weights, warm-up.
+OPTIONS: dict[str, Any] = {"model": "tiny_lite", "ema": 0.3, "warmup_steps": 2, "evaluate_every": 1}
+
+
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT
+) -> None:
+    """Send the signal to this process while step ``step`` (counted from 1) is computed."""
+    real = Step.__call__
+    done = 0
+
+    def step_and_signal(self: Step, batch: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == step:
+            os.kill(os.getpid(), number)
+        return real(self, batch)
+
+    monkeypatch.setattr(Step, "__call__", step_and_signal)
+
+
+def untimed(result: TrainResult) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in result.history]
+
+
+def comparable(card: ModelCard) -> dict[str, Any]:
+    fields = card.model_dump()
+    del fields["recipe"]["workers"]
+    return fields
+
+
+def assert_same(one: TrainResult, two: TrainResult) -> None:
+    assert untimed(one) == untimed(two)
+    assert one.best_map == two.best_map
+    best, other = checkpoints.load(one.best), checkpoints.load(two.best)
+    assert comparable(best.card) == comparable(other.card)
+    assert best.arrays.keys() == other.arrays.keys()
+    assert all(np.array_equal(array, other.arrays[name]) for name, array in best.arrays.items())
+    ours, theirs = load_file(one.folder / FILE), load_file(two.folder / FILE)
+    assert ours.keys() == theirs.keys()
+    assert {name.partition(".")[0] for name in ours} == {"model", "average", "optimiser"}
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """Three epochs of two steps, never interrupted."""
+    from conftest import OPTIONS as BASE
+    from multibox.training.train import train
+
+    return train(**(BASE | OPTIONS), data=scenes, out=tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_within_an_epoch_and_at_its_end(
+    run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch, step: int, workers: int
+) -> None:
+    interrupt_at(monkeypatch, step)
+    with pytest.raises(Interrupted, match="continue with --resume --out") as caught:
+        run(**OPTIONS, workers=workers)
+    assert caught.value.exit_code == 130
+    monkeypatch.undo()
+    assert_same(run(**OPTIONS, workers=workers, resume=True), whole)
+
+
+def test_again_and_again(run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5):
+        interrupt_at(monkeypatch, 1)
+        with pytest.raises(Interrupted):
+            run(**OPTIONS, resume=True)
+        monkeypatch.undo()
+    assert_same(run(**OPTIONS, resume=True), whole)
+
+
+def test_sigterm_and_the_handlers_afterwards(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    interrupt_at(monkeypatch, 2, signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught:
+        run(**OPTIONS)
+    assert caught.value.exit_code == 143
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_second_ctrl_c_does_not_wait(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(self: Step, batch: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(Step, "__call__", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(**OPTIONS)
+
+
+def test_killed_while_an_epoch_is_evaluated(
+    run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is saved any more; the files of the epoch, half written, are written again."""
+
+    def killed(path: Path, history: list[Any]) -> None:
+        if len(history) == 2:
+            raise SystemExit("as if by kill -9")
+
+    monkeypatch.setattr("multibox.training.loop.write_metrics", killed)
+    with pytest.raises(SystemExit):
+        run(**OPTIONS)
+    monkeypatch.undo()
+    assert_same(run(**OPTIONS, resume=True), whole)
+
+
+def test_from_the_state_before_a_damaged_one(
+    run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    interrupt_at(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        run(**OPTIONS)
+    monkeypatch.undo()
+    path = tmp_path / "run" / FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    result = run(**OPTIONS, resume=True, quiet=False)
+    assert "resuming from previous.safetensors instead" in capsys.readouterr().err
+    assert_same(result, whole)
+
+
+def test_saved_by_the_clock_as_well(
+    run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multibox.training.loop._SECONDS_BETWEEN_SAVES", -1.0)
+    real, calls = Step.__call__, []
+
+    def killed_in_the_second_epoch(self: Step, batch: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise SystemExit
+        return real(self, batch)
+
+    monkeypatch.setattr(Step, "__call__", killed_in_the_second_epoch)
+    with pytest.raises(SystemExit):
+        run(**OPTIONS)
+    with safe_open(tmp_path / "run" / FILE, "pt") as file:
+        assert '"steps_done": 3' in file.metadata()["state"]
+
+
+def test_a_finished_run_stays_as_it_is(run: Train) -> None:
+    first = run(**OPTIONS)
+    table = (first.folder / "metrics.csv").read_bytes()
+    best = first.best.stat().st_mtime_ns
+    again = run(**OPTIONS, resume=True)
+    assert again == first
+    assert (first.folder / "metrics.csv").read_bytes() == table
+    assert first.best.stat().st_mtime_ns == best
+
+
+def test_resume_starts_where_nothing_is(run: Train, whole: TrainResult) -> None:
+    assert_same(run(**OPTIONS, resume=True), whole)
+
+
+def test_other_options_are_refused(run: Train) -> None:
+    run(**OPTIONS)
+    with pytest.raises(InputError, match=r"begun with recipe\.ema = 0\.3, not 0\.4"):
+        run(**(OPTIONS | {"ema": 0.4}), resume=True)
+    with pytest.raises(InputError, match="begun with seed = 0, not 1"):
+        run(**OPTIONS, seed=1, resume=True)
+    with pytest.raises(InputError, match="already holds a run: continue it with --resume"):
+        run(**OPTIONS)
+
+
+def test_the_epochs_left_out_are_the_same_when_resumed(
+    run: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multibox.training.train.default_epochs", lambda *_, **__: 2)
+    options = OPTIONS | {"epochs": None}
+    interrupt_at(monkeypatch, 2)
+    with pytest.raises(Interrupted, match="epoch 1 of 2"):
+        run(**options)
+    assert [row["epoch"] for row in run(**options, resume=True).history] == [1, 2]

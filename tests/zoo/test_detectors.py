@@ -1,0 +1,125 @@
+"""Every named detector at every size: the card agrees with the network built from it."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from multibox.card import ModelCard
+from multibox.default_boxes import default_boxes
+from multibox.errors import InputError
+from multibox.ssd.model import SSD
+from multibox.zoo import MODELS, find_model, new_card
+
+SIZES = [None, (64, 64), (65, 127), (96, 320), (201, 140), (299, 301), (300, 512), (513, 640)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_match_the_default_boxes(name: str, size: tuple[int, int] | None) -> None:
+    card = new_card(name, ["cat", "dog", "hen"], image_size=size)
+    height, width = card.preprocessing.image_size
+    maps: list[tuple[int, ...]] = []
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        model = SSD(card)
+        model.heads.register_forward_pre_hook(
+            lambda _, inputs: maps.extend(tuple(x.shape[2:]) for x in inputs[0])
+        )
+        logits, offsets = model(torch.zeros(2, height, width, 3, dtype=torch.uint8))
+    assert maps == [level.grid for level in card.default_boxes.levels]
+    boxes = default_boxes(card.default_boxes)
+    assert len(boxes) == card.default_boxes.count
+    assert logits.shape == (2, len(boxes), 4)
+    assert offsets.shape == (2, len(boxes), 4)
+    assert model.default_boxes.shape == boxes.shape
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("box_set", ["voc", "coco"])
+@pytest.mark.parametrize("name", MODELS)
+def test_default_boxes_make_sense_at_every_size(
+    name: str, box_set: str, size: tuple[int, int] | None
+) -> None:
+    spec = new_card(name, ["object"], image_size=size, box_set=box_set).default_boxes
+    side = min(spec.image_size)
+    sizes = [level.min_size for level in spec.levels]
+    assert sizes == sorted(set(sizes))
+    assert 0.03 * side < sizes[0]
+    assert sizes[-1] <= 0.96 * side
+    for level, following in zip(spec.levels, spec.levels[1:], strict=False):
+        assert level.max_size == following.min_size
+    height, width = spec.image_size
+    _, _, w, h = default_boxes(spec)[0]
+    assert w * width == pytest.approx(h * height)  # square in pixels, not in fractions
+
+
+def test_a_non_square_network_runs() -> None:
+    card = new_card("ssdlite320_mobilenet_v3_large", ["cat"], image_size=(64, 128))
+    model = SSD(card).eval()
+    logits, _ = model(torch.zeros(1, 64, 128, 3, dtype=torch.uint8))
+    assert logits.shape == (1, card.default_boxes.count, 2)
+    assert bool(logits.isfinite().all())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_card_survives_json(name: str) -> None:
+    card = new_card(name, ["cat", "dog"], image_size=(97, 130))
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_too_small_a_picture_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"63x300 is too small.*at least 64"):
+        new_card(name, ["cat"], image_size=(63, 300))
+
+
+class TestFindModel:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_finds_every_model(self, name: str) -> None:
+        assert find_model(name).name == name
+
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [
+            ("ssd300", "ssd300_vgg16"),
+            ("ssd512_vgg", "ssd512_vgg16"),
+            ("ssdlite_mobilenet_v2", "ssdlite320_mobilenet_v2"),
+            ("ssdlite320_mobilenet_v3", "ssdlite320_mobilenet_v3_large"),
+        ],
+    )
+    def test_suggests_the_nearest(self, typed: str, meant: str) -> None:
+        with pytest.raises(InputError, match=f"{typed}; did you mean {meant}\\?"):
+            find_model(typed)
+
+    def test_lists_all_where_none_is_near(self) -> None:
+        with pytest.raises(InputError) as raised:
+            find_model("yolo")
+        assert all(name in str(raised.value) for name in MODELS)
+
+
+class TestCard:
+    card = new_card("ssdlite320_mobilenet_v2", ["cat", "dog"])
+
+    def changed(self, **changes: object) -> dict[str, object]:
+        return self.card.model_dump() | changes
+
+    def test_two_classes_of_one_name(self) -> None:
+        with pytest.raises(ValidationError, match="same name"):
+            ModelCard.model_validate(self.changed(names=("cat", "cat")))
+
+    def test_no_classes(self) -> None:
+        with pytest.raises(ValidationError, match="names"):
+            new_card("ssdlite320_mobilenet_v2", [])
+
+    def test_two_image_sizes(self) -> None:
+        preprocessing = self.card.preprocessing.model_dump() | {"image_size": (64, 64)}
+        with pytest.raises(ValidationError, match="disagree about the image size"):
+            ModelCard.model_validate(self.changed(preprocessing=preprocessing))
+
+    def test_unknown_keys(self) -> None:
+        with pytest.raises(ValidationError, match="nonsense"):
+            ModelCard.model_validate(self.changed(nonsense=1))
+
+    def test_papers_thresholds_are_the_default(self) -> None:
+        settings = self.card.postprocessing
+        assert (settings.score_threshold, settings.iou_threshold) == (0.01, 0.45)
+        assert (settings.top_k, settings.keep) == (400, 200)
