@@ -13,7 +13,7 @@ from multibox.training.state import has_state
 Row = Mapping[str, float | int | None]
 
 # Keys that may differ between a run and its continuation.
-_FREE = ("workers",)
+_FREE = ("multibox", "workers")
 
 
 def claim_folder(

@@ -103,7 +103,7 @@ def train(
     [folder] = broadcast_object_list([folder])
     config = {
         "multibox": __version__,
-        "data": str(data) if isinstance(data, str | Path) else f"{len(training)} samples",
+        "data": str(Path(data).resolve()) if isinstance(data, str | Path) else "samples",
         "model": model,
         "weights": str(weights),
         "classes": list(training.names),
@@ -132,7 +132,9 @@ def train(
     run = Run(
         folder=folder,
         model=begin.model,
-        card=begin.card.model_copy(update={"recipe": {"seed": seed} | chosen.model_dump()}),
+        card=begin.card.model_copy(
+            update={"recipe": {"seed": seed} | chosen.model_dump(exclude={"workers"})}
+        ),
         recipe=chosen,
         pictures=pictures,
         validation=held_out,
@@ -216,6 +218,11 @@ def _open(
         if not len(samples):
             raise InputError(f"there are no {split} samples")
         whole = DataSet(samples, tuple(names), split, Path(), "samples")
+        for number, sample in enumerate(samples):
+            if len(sample.labels) and not 0 <= sample.labels.min() <= sample.labels.max() < len(
+                names
+            ):
+                raise InputError(f"sample {number} has a label beyond the {len(names)} names")
         if classes is None:
             return whole
         if unknown := [name for name in classes if name not in whole.names]:
