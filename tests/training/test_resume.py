@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from conftest import Train
 from multibox import checkpoints
-from multibox.card import ModelCard
 from multibox.errors import InputError, Interrupted
 from multibox.training.loop import Step
 from multibox.training.state import FILE
@@ -47,17 +46,11 @@ def untimed(result: TrainResult) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in TIMINGS} for row in result.history]
 
 
-def comparable(card: ModelCard) -> dict[str, Any]:
-    fields = card.model_dump()
-    del fields["recipe"]["workers"]
-    return fields
-
-
 def assert_same(one: TrainResult, two: TrainResult) -> None:
     assert untimed(one) == untimed(two)
     assert one.best_map == two.best_map
     best, other = checkpoints.load(one.best), checkpoints.load(two.best)
-    assert comparable(best.card) == comparable(other.card)
+    assert best.card == other.card
     assert best.arrays.keys() == other.arrays.keys()
     assert all(np.array_equal(array, other.arrays[name]) for name, array in best.arrays.items())
     ours, theirs = load_file(one.folder / FILE), load_file(two.folder / FILE)

@@ -141,9 +141,9 @@ def hold_out(
     )
 
 
-def _rank(path: str, seed: int) -> tuple[bytes, str]:
+def _rank(path: str, seed: int) -> tuple[bytes, str, str]:
     name = name_key(PurePath(path).name)
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest(), name_key(path)
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest(), name_key(path), path
 
 
 def _listed(names: Sequence[str]) -> str:
