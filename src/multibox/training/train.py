@@ -14,13 +14,14 @@ from torch import nn
 
 from multibox import __version__
 from multibox.card import Preprocessing
-from multibox.data import open_data, problems_summary
+from multibox.data import problems_summary
 from multibox.data.augmentation import Augmentation
 from multibox.data.batches import ExtraAugmentation, TrainingPictures
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
 from multibox.training.initial_weights import start
 from multibox.training.loop import Run, fit
+from multibox.training.parts import open_parts
 from multibox.training.recipes import Recipe, default_epochs, find_recipe
 from multibox.training.run_folder import claim_folder
 from multibox.training.sheets import draw_training_samples
@@ -78,7 +79,7 @@ def train(
     accelerator = _accelerator(chosen, model)
     if not accelerator.is_main_process:
         report = _say_nothing
-    training, held_out = _open(data, names, validation, classes)
+    training, held_out = open_parts(data, names, validation, classes)
     parts = [part for part in (training, held_out) if part is not None]
     # What holds for the whole data set is a note of both parts.
     for line in dict.fromkeys(
@@ -196,40 +197,6 @@ def _use_bf16(recipe: Recipe, model: str, *, on_cpu: bool) -> bool:
     # Full convolutions run twice as fast in bf16 where the processor has it; the depthwise ones of
     # the lite detectors gain nothing.
     return not find_model(model).separable and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def _open(
-    data: str | Path | Sequence[Sample],
-    names: Sequence[str] | None,
-    validation: Sequence[Sample] | None,
-    classes: Sequence[str] | None,
-) -> tuple[DataSet, DataSet | None]:
-    """The training and the validation split; the latter is None where samples come without one.
-
-    Splits that have to be made do not follow the run's seed: an evaluation must find the same.
-    """
-    if isinstance(data, str | Path):
-        training = open_data(Path(data), split="train", classes=classes)
-        return training, open_data(Path(data), split="val", classes=classes)
-    if names is None:
-        raise InputError("training on samples needs the names of their classes: names=[...]")
-
-    def as_data(samples: Sequence[Sample], split: str) -> DataSet:
-        if not len(samples):
-            raise InputError(f"there are no {split} samples")
-        whole = DataSet(samples, tuple(names), split, Path(), "samples")
-        for number, sample in enumerate(samples):
-            if len(sample.labels) and not 0 <= sample.labels.min() <= sample.labels.max() < len(
-                names
-            ):
-                raise InputError(f"sample {number} has a label beyond the {len(names)} names")
-        if classes is None:
-            return whole
-        if unknown := [name for name in classes if name not in whole.names]:
-            raise InputError(f"classes {unknown} are not among the names {list(whole.names)}")
-        return whole.restricted(classes)
-
-    return as_data(data, "train"), None if validation is None else as_data(validation, "val")
 
 
 def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
