@@ -65,7 +65,14 @@ def train(
     """
     # Before torch's two seconds, so that a wrong call is answered at once.
     size = None if image_size is None else _image_size(image_size)
-    from multibox.training.train import train as run_training
+    try:
+        from multibox.training.train import train as run_training
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "multibox":
+            raise
+        raise InputError(
+            f'training needs {error.name}, which is not installed: pip install "multibox[train]"'
+        ) from error
 
     result = run_training(
         data,
