@@ -1,9 +1,11 @@
+import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from multibox.checkpoints import atomic_write
+from multibox.checkpoints import atomic_write, write_json
 
 
 def test_the_file_appears_whole_in_a_folder_made_for_it(tmp_path: Path) -> None:
@@ -75,3 +77,45 @@ def test_the_permissions_are_those_of_any_new_file(tmp_path: Path, umask: int) -
         os.umask(before)
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("state.bin", "plain")]
     assert modes == [0o666 & ~umask] * 2
+
+
+def test_json_keeps_the_order_and_every_script(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "value.json"
+    value = {"b": [1, 0.1, None], "a": "крыса 鼠"}
+    write_json(path, value)
+    text = path.read_text(encoding="utf-8")
+    assert list(json.loads(text).items()) == list(value.items())
+    assert "крыса 鼠" in text
+    assert text.endswith("}\n")
+
+
+def test_json_that_cannot_be_written_whole_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(path, "new")
+    assert json.loads(path.read_text()) == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX links and pipes")
+def test_json_goes_through_links_and_pipes(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "target")
+    write_json(link, 1)
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "target").read_text()) == 1
+
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=write_json, args=(pipe, 2), daemon=True)
+    writer.start()
+    assert json.loads(pipe.read_text()) == 2
+    writer.join()
+    assert pipe.is_fifo()

@@ -204,3 +204,69 @@ def test_other_json_files_and_rarer_splits(tmp_path):
     )  # fmt: skip
     assert set(available_splits(root)) == {"train2017", "val2017", "minival2014"}
     assert len(open_data(root, split="minival")) == 1
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "jpegimages"])
+def test_pictures_in_a_folder_named_as_in_voc(tmp_path, folder):
+    write_picture(tmp_path / folder / "1.jpg")
+    write_coco(
+        tmp_path / "annotations" / "instances_train.json",
+        [(1, "1.jpg")], [(1, 1, [1, 1, 5, 5], {})], [(1, "x", "")],
+    )  # fmt: skip
+    data = open_data(tmp_path, split="train")
+    assert data.layout == "COCO (annotations/instances_train.json)"
+    assert boxes_of(data.samples[0]) == [[1, 1, 6, 6]]
+
+
+def test_ids_may_be_text_and_numbers_written_in_several_ways(tmp_path):
+    images = [("img_a", "a"), ("7.0", "b"), (7.0, "c"), ("8", "d"), (9, "e"), ("1_0", "f")]
+    for _, name in images:
+        write_picture(tmp_path / f"{name}.jpg")
+    write_coco(
+        tmp_path / "a.json",
+        [(id, f"{name}.jpg") for id, name in [*images, (10, "gone")]],
+        [
+            ("img_a", "c1", [1, 0, 5, 5], {}),
+            ("7.0", "c1", [2, 0, 5, 5], {}),
+            (7, 3, [3, 0, 5, 5], {}),
+            (8, "3", [4, 0, 5, 5], {}),
+            ("9", 20.0, [5, 0, 5, 5], {}),
+            ("1_0", "a1", [6, 0, 5, 5], {}),
+        ],
+        [("c1", "text", ""), (20, "twenty", ""), ("a1", "first text", ""), ("3", "three", "")],
+    )
+    data = open_data(tmp_path)
+    assert data.names == ("three", "twenty", "first text", "text")
+    found = {
+        stem: (boxes_of(sample)[0][0], *names_of(data, sample))
+        for stem, sample in by_name(data).items()
+    }
+    assert found == {
+        "a": (1, "text"), "b": (2, "text"), "c": (3, "three"), "d": (4, "three"),
+        "e": (5, "twenty"), "f": (6, "first text"),
+    }  # fmt: skip
+    assert reasons(data) == [("a.json: gone.jpg", None, "picture not found", "left out")]
+
+
+def test_of_images_with_one_id_the_first_wins_and_those_without_are_left_out(tmp_path):
+    names = ("first", "again", "none", "empty", "half")
+    for name in names:
+        write_picture(tmp_path / f"{name}.jpg")
+    write_coco(
+        tmp_path / "a.json",
+        [(id, f"{n}.jpg") for id, n in zip((1, "1", None, "", 1.5), names, strict=True)],
+        [(1, 1, [1, 1, 5, 5], {}), (None, 1, [1, 1, 5, 5], {}), ([1], 1, [1, 1, 5, 5], {})],
+        [(1, "x", "")],
+    )
+    data = open_data(tmp_path)
+    assert {stem: boxes_of(sample) for stem, sample in by_name(data).items()} == {
+        "first": [[1, 1, 6, 6]]
+    }
+    assert reasons(data) == [
+        ("a.json: again.jpg", None, "image with the id of another", "left out"),
+        ("a.json: none.jpg", None, "image without an id", "left out"),
+        ("a.json: empty.jpg", None, "image without an id", "left out"),
+        ("a.json: half.jpg", None, "image without an id", "left out"),
+        ("a.json", 1, "annotation of an image that is not listed", "dropped"),
+        ("a.json", 2, "annotation of an image that is not listed", "dropped"),
+    ]

@@ -12,6 +12,7 @@ from label_files import (
 )
 
 from multibox.data import available_splits, open_data
+from multibox.data.open import read_labels
 from multibox.errors import InputError
 
 
@@ -131,3 +132,13 @@ def test_no_labelled_object_and_no_readable_picture(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"broken")
     with pytest.raises(InputError, match="no readable picture"):
         open_data(tmp_path)
+
+
+def test_labels_read_once_open_every_split(voc):
+    labelled = read_labels(voc)
+    (voc / "Annotations" / "a.xml").unlink()  # no longer needed
+    assert labelled.splits == ("train", "val")
+    train, val = labelled.open("train", classes=["dog"]), labelled.open("validation")
+    assert [len(sample.boxes) for sample in train.samples] == [1, 0]
+    assert (val.split, val.names, len(val)) == ("val", ("Große Katze", "cat", "dog"), 1)
+    assert len(labelled.open()) == 2

@@ -273,3 +273,17 @@ def test_a_year_without_lists_beside_one_with_is_left_out_and_said(tmp_path):
     data = open_data(tmp_path)
     assert sorted(by_name(data)) == ["a", "b"]
     assert "pictures of VOC2012 left out: no ImageSets/Main there" in data.notes
+
+
+def test_folders_without_lists_that_are_called_as_splits_are_these(tmp_path):
+    for split, names in (("train", "abcdefgh"), ("valid", "ij"), ("test", "k")):
+        write_voc(tmp_path / split, {name: [CAT] for name in names}, {})
+    assert set(available_splits(tmp_path)) == {"train", "valid", "test"}
+    for split, names in (("train", "abcdefgh"), ("val", "ij"), ("test", "k")):
+        assert "".join(sorted(by_name(open_data(tmp_path, split=split)))) == names
+    assert open_data(tmp_path).notes == ()
+
+
+def test_lists_win_over_the_name_of_their_folder(tmp_path):
+    write_voc(tmp_path / "train", {"a": [CAT], "b": [CAT]}, {"train": ["a"], "val": ["b"]})
+    assert sorted(by_name(open_data(tmp_path, split="val"))) == ["b"]

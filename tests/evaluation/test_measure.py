@@ -1,6 +1,7 @@
 """Classes by name, what stands outside the mean, the JSON contract, running a detector."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_a_known_class_that_is_never_found_counts_as_zero(metric: str) -> None:
     measured = evaluate_detections([found([0], names)], [sample([0, 1])], names, metric=metric)
     assert measured.per_class == pytest.approx({"cat": 1.0, "dog": 0.0})
     assert measured.map == pytest.approx(0.5)
+    assert measured.notes == ()
+
+
+@pytest.mark.parametrize("metric", ["voc07", "voc", "coco"])
+def test_classes_match_in_any_unicode_form_and_are_called_as_in_the_data(metric: str) -> None:
+    data = (unicodedata.normalize("NFC", "Café"), "dog")
+    model = ("dog ", unicodedata.normalize("NFD", "Café"))
+    assert data[0] != model[1]
+    measured = evaluate_detections([found([1, 0], model)], [sample([0, 1])], data, metric=metric)
+    assert measured.per_class == pytest.approx({data[0]: 1.0, "dog": 1.0})
+    assert list(measured.per_class) == list(data)
     assert measured.notes == ()
 
 

@@ -75,6 +75,7 @@ def test_json_file(measured: tuple[Evaluation, DataSet], tmp_path: Path) -> None
     assert "крыса 鼠" in text
     with pytest.raises(InputError, match="cannot be written"):
         write_json(measured[0], path.parent)
+    assert [p.name for p in path.parent.parent.iterdir()] == ["new folder"]
 
 
 @pytest.mark.parametrize("metric", ["voc", "coco"])
@@ -105,6 +106,35 @@ def test_a_plot_that_cannot_be_written_names_the_file(
 ) -> None:
     with pytest.raises(InputError, match=r"curves\.unknown"):
         plot_precision_recall(measured[0], tmp_path / "curves.unknown")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plot_that_fails_half_way_leaves_the_old_one(
+    measured: tuple[Evaluation, DataSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def write_half(self: object, target: Path, **_: object) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", write_half)
+    with pytest.raises(InputError, match=r"curves\.png.*No space"):
+        plot_precision_recall(measured[0], path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("a", b"\x89PNG")]
+)
+def test_the_suffix_chooses_the_format(
+    measured: tuple[Evaluation, DataSet], tmp_path: Path, name: str, start: bytes
+) -> None:
+    path = tmp_path / name
+    plot_precision_recall(measured[0], path)
+    assert path.read_bytes().startswith(start)
 
 
 def test_a_missing_matplotlib_is_named(

@@ -29,6 +29,7 @@ data, folder, options = Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.arg
 rank = os.environ["RANK"]
 torch.set_num_threads(1)
 loop.plot_curves = lambda *_: None
+loop.plot_precision_recall = lambda *_: None
 order, said = [], []
 fit = module.fit
 

@@ -1,3 +1,4 @@
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_the_same_classes_start_where_the_checkpoint_ended(tmp_path: Path, model
     assert begin.card.postprocessing.iou_threshold == 0.3
     assert begin.card.origin == "fine-tuned from old.safetensors (cat, dog, cow)"
     assert begin.card.recipe is None
+
+
+def test_classes_match_in_any_unicode_form_and_are_called_as_in_the_data(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    assert nfc != nfd
+    path, before = saved(tmp_path, "tiny_lite", (nfd, "dog"))
+    begin = start("tiny_lite", (nfc, "dog"), str(path), None)
+    assert begin.card.names == (nfc, "dog")
+    assert begin.notes == ()
+    assert_fine_tuned(before, begin.model, (nfc, "dog"), (nfc, "dog"))
+    begin = start("tiny_lite", ("cow", nfc), str(path), None)
+    assert_fine_tuned(before, begin.model, (nfc, "dog"), ("cow", nfc))
+    assert f"{nfc} and the background keep" in begin.notes[0]
 
 
 def test_another_image_size(tmp_path: Path) -> None:

@@ -29,14 +29,16 @@ def settings_by_name(model: nn.Module, recipe: Recipe) -> dict[str, tuple[float,
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_in_the_paper_biases_and_norms_learn_twice_as_fast_without_decay(name: str) -> None:
+def test_in_the_paper_biases_learn_twice_as_fast_without_decay(name: str) -> None:
     model = model_of(name)
     settings = settings_by_name(model, find_recipe("paper"))
     assert settings.keys() == dict(model.named_parameters()).keys()
     for owner, module in model.named_modules():
         for parameter, _ in module.named_parameters(recurse=False):
-            is_weight = isinstance(module, nn.Conv2d) and parameter == "weight"
-            expected = (1e-3, 5e-4) if is_weight else (2e-3, 0.0)
+            if parameter == "bias":
+                expected = (2e-3, 0.0)
+            else:
+                expected = (1e-3, 0.0 if isinstance(module, nn.BatchNorm2d) else 5e-4)
             assert settings[f"{owner}.{parameter}"] == expected
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from multibox.errors import MultiboxError
-from multibox.training.figures import EpochFigures
+from multibox.training.epoch_figures import EpochFigures
 from multibox.training.progress import RunProgress
 
 

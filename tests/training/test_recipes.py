@@ -3,7 +3,13 @@ from typing import Any
 import pytest
 
 from multibox.errors import InputError
-from multibox.training.recipes import RECIPES, Recipe, default_epochs, find_recipe
+from multibox.training.recipes import (
+    RECIPES,
+    Recipe,
+    default_epochs,
+    default_learning_rate,
+    find_recipe,
+)
 
 
 def test_the_paper() -> None:
@@ -83,20 +89,20 @@ def test_every_key_that_is_not_obvious_is_described() -> None:
 
 
 def test_default_epochs_follow_from_the_size_of_the_data() -> None:
-    modern = find_recipe("modern")
     sizes = [1, 10, 50, 200, 874, 3_000, 20_000, 120_000, 10_000_000]
     for accelerated in (False, True):
-        epochs = [default_epochs(modern, n, accelerated=accelerated) for n in sizes]
+        epochs = [default_epochs(n, accelerated=accelerated) for n in sizes]
         assert epochs == sorted(epochs, reverse=True)
         assert epochs[-1] == 1
         seen = [n * e for n, e in zip(sizes, epochs, strict=True)]
         assert seen[1:] == sorted(seen[1:])  # more data is never looked at less
     # What the docstring promises.
-    assert default_epochs(modern, 200, accelerated=False) * 200 == pytest.approx(12_000, rel=0.01)
-    assert default_epochs(modern, 3_000, accelerated=False) * 3_000 == pytest.approx(
-        30_000, rel=0.1
-    )
-    assert default_epochs(modern, 200, accelerated=True) == 300
+    assert default_epochs(200, accelerated=False) * 200 == pytest.approx(12_000, rel=0.01)
+    assert default_epochs(3_000, accelerated=False) * 3_000 == pytest.approx(30_000, rel=0.1)
+    assert default_epochs(200, accelerated=True) == 300
     # 120,000 steps of 32 on VOC07+12.
-    paper = default_epochs(find_recipe("paper"), 16_551, accelerated=False)
-    assert paper * 16_551 / 32 == pytest.approx(120_000, rel=0.01)
+    assert (find_recipe("paper").epochs or 0) * 16_551 / 32 == pytest.approx(120_000, rel=0.01)
+
+
+def test_a_network_without_norm_layers_gets_a_lower_rate() -> None:
+    assert default_learning_rate(normalised=False) < default_learning_rate(normalised=True)

@@ -15,7 +15,7 @@ from conftest import OPTIONS, Train
 from multibox import checkpoints
 from multibox.data import Sample, open_data
 from multibox.errors import ImageError, InputError
-from multibox.evaluation import evaluate_model
+from multibox.evaluation import evaluate_model, plot_precision_recall
 from multibox.training import run_folder
 from multibox.training.train import TrainResult, train
 
@@ -33,6 +33,7 @@ def finished(
 ) -> TrainResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("multibox.training.loop.plot_curves", run_folder.plot_curves)
+        patch.setattr("multibox.training.loop.plot_precision_recall", plot_precision_recall)
         return train(
             **(OPTIONS | {"recipe": "paper", "learning_rate": 0.01, "seed": 3}),
             data=scenes,
@@ -53,6 +54,7 @@ def test_the_folder_holds_all_that_was_promised(finished: TrainResult) -> None:
         "last/state.safetensors",
         "last/previous.safetensors",
         "curves.png",
+        "precision_recall.png",
         "training_samples.jpg",
         "validation_predictions.jpg",
     }
@@ -116,7 +118,7 @@ def test_the_plan_is_said_before_the_first_step(finished: TrainResult, said: lis
     plan = said[-1]
     assert "tiny_plain on 9 pictures with" in plan
     assert "5 classes (ball, board, ring, star, triangle), 3 for validation" in plan
-    assert "recipe paper, 3 epochs, 24 pictures seen, seed 3" in plan
+    assert "recipe paper, 3 epochs, 24 pictures seen, learning rate 0.01, seed 3" in plan
     assert str(finished.folder) in plan
 
 
@@ -125,14 +127,14 @@ def test_the_number_of_epochs_that_follows_from_the_data_is_said(
 ) -> None:
     asked: list[Any] = []
 
-    def epochs(recipe: Any, pictures: int, *, accelerated: bool) -> int:
-        asked.append((recipe.name, pictures, accelerated))
+    def epochs(pictures: int, *, accelerated: bool) -> int:
+        asked.append((pictures, accelerated))
         return 2
 
     monkeypatch.setattr("multibox.training.train.default_epochs", epochs)
     said: list[str] = []
     result = run(epochs=None, report=said.append)
-    assert asked == [("modern", 9, False)]
+    assert asked == [(9, False)]
     assert "recipe modern, 2 epochs" in said[-1]
     assert len(result.history) == 2
     recipe = checkpoints.read_card(result.best).recipe

@@ -1,9 +1,11 @@
 """Files that are either wholly there or not there at all."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -33,6 +35,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     if os.name == "posix":
         _flush_to_disk(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, keys in their order, with a final newline; atomically.
+
+    Raises: OSError (no space, no permission).
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # Replacing would put a file in the place of the link, pipe or device (/dev/stdout).
+        path.write_text(text, encoding="utf-8")
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -20,13 +20,12 @@ def models(model: str | None = None, /) -> None:
         A detector's name, or a checkpoint file: its card is printed as JSON.
     """
     if model is None:
-        table = Table(box=None)
-        for title in ("name", "input", "default boxes", "backbone"):
-            table.add_column(title, no_wrap=True)
+        table = Table("name", "input", "", box=None)
+        for column in table.columns[:2]:
+            column.no_wrap = True
         for entry in zoo.MODELS.values():
             height, width = entry.image_size
-            count = zoo.new_card(entry.name, ["object"]).default_boxes.count
-            table.add_row(entry.name, f"{width} x {height}", f"{count:,}", entry.backbone)
+            table.add_row(entry.name, f"{width} x {height}", entry.summary)
         Console().print(table)
     elif Path(model).exists() or Path(model).suffix:
         print(read_card(model).model_dump_json(indent=2))

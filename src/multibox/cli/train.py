@@ -1,5 +1,6 @@
 """``multibox train``: a detector from labelled pictures."""
 
+import csv
 import os
 import re
 import sys
@@ -49,9 +50,11 @@ def train(
     model
         The detector, one of those that "multibox models" lists.
     weights
-        What to start from: "backbone" (ImageNet), "none", or a checkpoint to fine-tune.
+        What to start from: "backbone" (ImageNet; for VGG-16 also "backbone:features", the Caffe
+        original's convolutions and means), "none", or a checkpoint to fine-tune.
     classes
-        Train on some of the data's classes: A,B or the flag several times.
+        Train on some of the data's classes: A,B or the flag several times; a name with a comma in
+        double quotes.
     image_size
         Pixels of the network's input, one number or HEIGHTxWIDTH; the detector's own by default.
     out
@@ -102,4 +105,5 @@ def _image_size(text: str) -> tuple[int, int]:
 
 
 def _split_names(values: list[str]) -> list[str]:
-    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+    rows = csv.reader(values, skipinitialspace=True)
+    return [name.strip() for row in rows for name in row if name.strip()]

@@ -3,7 +3,8 @@
 COCO's own: ``annotations/instances_<split>.json`` with the pictures in ``<split>/`` or
 ``images/<split>/``. A box is [x, y, width, height] in pixels, counted from 0.
 
-Category ids are arbitrary; classes are in the order of their ids over all files of the data set.
+Ids are whole numbers, or any text with some tools. Classes are in the order of their category ids
+over all files of the data set, numbers before text.
 Roboflow adds a category that is only the group of the others: one that nothing is labelled with
 and that others name as their supercategory is left out.
 """
@@ -31,6 +32,9 @@ from multibox.data.splits import UNSPLIT, canonical, is_split_name, split_of
 from multibox.errors import InputError
 
 _KEYS = ("images", "annotations", "categories")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+_Id = int | str
 
 
 def recognise(path: Path) -> str | None:
@@ -58,11 +62,17 @@ def read(path: Path) -> Catalogue:
     kept = [(id, name) for id, name in categories if id in used or name not in groups]
     return Catalogue(
         layout=_words(list(files.values()), path),
-        names=class_names(name for _, name in sorted(kept)),
+        names=class_names(name for _, name in sorted(kept, key=_place)),
         splits={split: reader.pictures for split, reader in readers.items()},
         notes=tuple(notes),
         problems=tuple(problem for reader in readers.values() for problem in reader.problems),
     )
+
+
+def _place(category: tuple[_Id, str]) -> tuple[bool, _Id, str]:
+    """What categories are sorted by: ids that are numbers first, as they do not compare to text."""
+    id, name = category
+    return isinstance(id, str), id, name
 
 
 def _label_files(path: Path) -> list[Path]:
@@ -128,7 +138,7 @@ class _CocoFile:
         content = _parse(path)
         self.path = path
         self.problems: list[Problem] = []
-        self.categories: dict[int, str] = {}
+        self.categories: dict[_Id, str] = {}
         self.groups: set[str] = set()
         for category in _dicts(content, "categories", path):
             id, name = _id(category.get("id")), str(category.get("name", "")).strip()
@@ -137,12 +147,12 @@ class _CocoFile:
             self.categories[id] = name
             if (group := str(category.get("supercategory", "")).strip()) != name:
                 self.groups.add(group)
-        images = {_id(image.get("id")): image for image in _dicts(content, "images", path)}
-        objects: dict[int | None, list[LabelledObject]] = {id: [] for id in images}
-        dropped: dict[int | None, list[Problem]] = {}
+        images = self._images(content)
+        objects: dict[_Id, list[LabelledObject]] = {id: [] for id in images}
+        dropped: dict[_Id, list[Problem]] = {}
         for index, annotation in enumerate(_dicts(content, "annotations", path)):
             id = _id(annotation.get("image_id"))
-            if id not in images:
+            if id is None or id not in images:
                 self._drop(index, "annotation of an image that is not listed")
                 continue
             read = self._object(annotation, index)
@@ -168,6 +178,18 @@ class _CocoFile:
                     problems=tuple(dropped.get(id, ())),
                 )
             )
+
+    def _images(self, content: dict[str, Any]) -> dict[_Id, dict[str, Any]]:
+        """The images by id, without those that have none of their own: no annotation is theirs."""
+        images: dict[_Id, dict[str, Any]] = {}
+        for image in _dicts(content, "images", self.path):
+            id = _id(image.get("id"))
+            if id is not None and id not in images:
+                images[id] = image
+            else:
+                reason = "image without an id" if id is None else "image with the id of another"
+                self.problems.append(Problem(self._label_file(image), None, reason, "left out"))
+        return images
 
     def _object(self, annotation: dict[str, Any], index: int) -> LabelledObject | str:
         """The object, or the reason why it is none."""
@@ -220,16 +242,22 @@ def _dicts(content: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, 
         yield item
 
 
-def _id(value: object) -> int | None:
-    """An id as an integer: some tools write "7" or 7.0."""
-    try:
-        return int(value)  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError, OverflowError):
-        return None
+def _id(value: object) -> _Id | None:
+    """An id as a whole number where it is one, else as the text that it is; None for neither."""
+    whole = _whole_number(value)
+    return value if whole is None and isinstance(value, str) and value else whole
+
+
+def _whole_number(value: object) -> int | None:
+    """``value`` as an integer where it is one: some tools write "7" or 7.0."""
+    if isinstance(value, str):
+        return int(value) if _WHOLE_NUMBER.fullmatch(value.strip()) else None
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole else None  # type: ignore[call-overload]
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = _id(image.get("width")), _id(image.get("height"))
+    width, height = _whole_number(image.get("width")), _whole_number(image.get("height"))
     return None if width is None or height is None else (width, height)
 
 

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from multibox.errors import InputError
@@ -28,7 +28,15 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     Hidden files and folders, and the ``__MACOSX`` ones of archives, are passed over; links to
     folders are followed, each folder once.
     """
-    found: list[Path] = []
+    return sorted(_walk(folder, suffixes))
+
+
+def has_file_below(folder: Path, suffixes: Collection[str]) -> bool:
+    """Whether ``files_below`` would find any: much quicker than finding all."""
+    return next(_walk(folder, suffixes), None) is not None
+
+
+def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(parent)) in seen:
@@ -36,12 +44,9 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if is_visible(name))
-        found += [
-            Path(parent, name)
-            for name in files
-            if is_visible(name) and PurePath(name).suffix.lower() in suffixes
-        ]
-    return sorted(found)
+        for name in files:
+            if is_visible(name) and PurePath(name).suffix.lower() in suffixes:
+                yield Path(parent, name)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ that way.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,52 @@ _FORMATS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledData:
+    """A data set whose labels have been read, its pictures not yet: opens any of its splits.
+
+    ``root`` is its folder; ``catalogue`` has training and validation splits, made if need be.
+    """
+
+    root: Path
+    catalogue: Catalogue
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self.catalogue.splits)
+
+    def open(self, split: str | None = None, *, classes: Sequence[str] | None = None) -> DataSet:
+        """One split, or every picture, as ``open_data`` gives it.
+
+        Raises InputError where the split or a class is unknown, or no picture is left.
+        """
+        root, catalogue = self.root, self.catalogue
+        if split is None or split == ALL:
+            chosen, pictures = ALL, _every_picture(catalogue)
+        else:
+            chosen = find_split(split, self.splits, root)
+            pictures = list(catalogue.splits[chosen])
+        names = catalogue.names if classes is None else _chosen(classes, catalogue.names, root)
+        if not names:
+            raise InputError(f"{root}: no labelled objects in any picture: label some first")
+        samples, problems = read_samples(pictures, names)
+        if not samples:
+            raise InputError(
+                f"{root}: split {chosen!r} has no readable picture ({len(pictures)} are listed): "
+                "check that the pictures are where the labels say"
+            )
+        return DataSet(
+            samples=samples,
+            names=names,
+            split=chosen,
+            root=root,
+            layout=catalogue.layout,
+            notes=catalogue.notes,
+            problems=(*catalogue.problems, *problems),
+        )
+
+
 def open_data(
     path: str | Path,
     *,
@@ -59,30 +105,7 @@ def open_data(
     class is unknown, or no picture is left. Single wrong boxes and missing pictures never raise:
     they are the data set's ``problems``.
     """
-    root, catalogue = _read(Path(path), seed)
-    if split is None or split == ALL:
-        chosen, pictures = ALL, _every_picture(catalogue)
-    else:
-        chosen = find_split(split, tuple(catalogue.splits), root)
-        pictures = list(catalogue.splits[chosen])
-    names = catalogue.names if classes is None else _chosen(classes, catalogue.names, root)
-    if not names:
-        raise InputError(f"{root}: no labelled objects in any picture: label some first")
-    samples, problems = read_samples(pictures, names)
-    if not samples:
-        raise InputError(
-            f"{root}: split {chosen!r} has no readable picture ({len(pictures)} are listed): "
-            "check that the pictures are where the labels say"
-        )
-    return DataSet(
-        samples=samples,
-        names=names,
-        split=chosen,
-        root=root,
-        layout=catalogue.layout,
-        notes=catalogue.notes,
-        problems=(*catalogue.problems, *problems),
-    )
+    return read_labels(path, seed=seed).open(split, classes=classes)
 
 
 def available_splits(path: str | Path, seed: int = 0) -> tuple[str, ...]:
@@ -90,11 +113,15 @@ def available_splits(path: str | Path, seed: int = 0) -> tuple[str, ...]:
 
     Raises InputError as ``open_data`` does.
     """
-    return tuple(_read(Path(path), seed)[1].splits)
+    return read_labels(path, seed=seed).splits
 
 
-def _read(path: Path, seed: int) -> tuple[Path, Catalogue]:
-    """The data set's folder and its catalogue, with training and validation splits."""
+def read_labels(path: str | Path, *, seed: int = 0) -> LabelledData:
+    """Read the labels at ``path`` once, for several splits; ``seed`` is that of ``open_data``.
+
+    Raises InputError where no data set is recognised or a label file cannot be parsed.
+    """
+    path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder: check the path to the data")
     path, found = _locate(path)
@@ -109,7 +136,7 @@ def _read(path: Path, seed: int) -> tuple[Path, Catalogue]:
     if others := [words for words, _ in found[1:]]:
         notes.insert(0, f"read as {found[0][0]}; also there: {', '.join(others)}")
     root = path if path.is_dir() else path.parent
-    return root, replace(catalogue, splits=splits, notes=tuple(notes))
+    return LabelledData(root, replace(catalogue, splits=splits, notes=tuple(notes)))
 
 
 def _locate(path: Path) -> tuple[Path, list[tuple[str, _Format]]]:

@@ -1,8 +1,9 @@
 """PASCAL VOC folders: ``Annotations``, ``JPEGImages``, ``ImageSets/Main``, one or several years.
 
 A devkit is a folder of such folders (``VOC2007``, ``VOC2012``); a split then holds the pictures of
-all years that have it. ``ImageSets/Main`` also has lists of one class (``cat_train.txt``: a name
-and -1, 0 or 1 on each line), which are not splits.
+all years that have it. Where such folders have no lists and are called train, val (valid) or test,
+those are the splits, as some tools export them. ``ImageSets/Main`` also has lists of one class
+(``cat_train.txt``: a name and -1, 0 or 1 on each line), which are not splits.
 
 A listed picture without an annotation file is kept as one without objects, and reported. A year's
 split of which no picture has one (the VOC2012 test pictures) is left out.
@@ -16,6 +17,7 @@ from multibox.data.files import (
     PictureIndex,
     child_folder,
     files_below,
+    has_file_below,
     name_key,
     read_lines,
     relative_id,
@@ -24,7 +26,7 @@ from multibox.data.files import (
 )
 from multibox.data.labels import Catalogue, LabelledPicture, class_names
 from multibox.data.samples import Problem
-from multibox.data.splits import UNSPLIT
+from multibox.data.splits import UNSPLIT, is_split_name
 from multibox.data.voc_xml import VocAnnotation, read_annotation
 from multibox.imaging import IMAGE_SUFFIXES
 
@@ -47,11 +49,16 @@ def read(path: Path) -> Catalogue:
     years = [path] if _is_voc_folder(path) else [f for f in subfolders(path) if _is_voc_folder(f)]
     splits: dict[str, list[LabelledPicture]] = {}
     where: dict[str, list[str]] = {}
+    folder_splits: set[str] = set()
     notes: list[str] = []
     problems: list[Problem] = []
     for year in years:
         reader = _VocFolder(year, path)
-        for split, pictures in reader.splits().items():
+        for listed, pictures in reader.splits().items():
+            split = listed
+            if listed == UNSPLIT and year != path and is_split_name(year.name):
+                split = year.name
+                folder_splits.add(split)
             splits.setdefault(split, []).extend(pictures)
             where.setdefault(split, []).append(year.name)
         notes += reader.notes
@@ -62,7 +69,7 @@ def read(path: Path) -> Catalogue:
     notes += [
         f"split {split} is in {', '.join(found)} only"
         for split, found in where.items()
-        if split in splits and len(found) < len(years)
+        if split in splits and split not in folder_splits and len(found) < len(years)
     ]
     return Catalogue(
         layout=recognise(path) or "VOC folder",
@@ -99,8 +106,11 @@ def from_annotation(
 
 
 def _is_voc_folder(path: Path) -> bool:
-    return child_folder(path, "Annotations") is not None and (
-        child_folder(path, "JPEGImages") is not None or child_folder(path, "ImageSets") is not None
+    annotations = child_folder(path, "Annotations")
+    return (
+        annotations is not None
+        and (child_folder(path, "JPEGImages") or child_folder(path, "ImageSets")) is not None
+        and has_file_below(annotations, {".xml"})  # COCO's folder has the same name
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from multibox.boxes import area
+from multibox.data.files import name_key
 from multibox.data.samples import Sample
 from multibox.detections import Detections
 
@@ -72,11 +73,14 @@ class Found:
 
     @classmethod
     def collect(cls, detections: Sequence[Detections], names: Sequence[str]) -> "Found":
-        """The detections whose class, matched by name, is among ``names``."""
-        index = {name: i for i, name in enumerate(names)}
+        """The detections whose class, matched by ``name_key``, is among ``names``."""
+        index = {name_key(name): i for i, name in enumerate(names)}
         images = _image_indices([len(d) for d in detections])
         labels = _joined(
-            [np.array([index.get(n, -1) for n in d.names], np.int64)[d.labels] for d in detections],
+            [
+                np.array([index.get(name_key(n), -1) for n in d.names], np.int64)[d.labels]
+                for d in detections
+            ],
             np.int64,
         )
         boxes = _joined([d.boxes for d in detections], np.float64).reshape(-1, 4)

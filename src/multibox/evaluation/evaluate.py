@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from multibox.data.open import available_splits, open_data
+from multibox.data.open import read_labels
+from multibox.data.readable import without_unreadable
 from multibox.data.samples import DataSet, Sample
 from multibox.data.splits import canonical
 from multibox.detector import Detector, load
@@ -42,9 +43,11 @@ def evaluate(
 def open_for_evaluation(data: str | Path, split: str | None = None) -> DataSet:
     """The pictures to measure on: those of ``split``, else of ``test``, else of ``val``.
 
+    Pictures that cannot be decoded are left out, as in training, and are problems of the data set.
+
     Raises: InputError as ``open_data`` does.
     """
+    labelled = read_labels(data)
     if split is None:
-        kinds = map(canonical, available_splits(data))
-        split = "test" if "test" in kinds else "val"
-    return open_data(data, split=split)
+        split = "test" if "test" in map(canonical, labelled.splits) else "val"
+    return without_unreadable(labelled.open(split))

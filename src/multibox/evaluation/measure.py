@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from multibox.data.files import name_key
 from multibox.data.samples import DataSet, Sample
 from multibox.detections import Detections
 from multibox.errors import InputError
@@ -75,7 +76,8 @@ def evaluate_detections(
 ) -> Evaluation:
     """Measure ``detections[i]`` against the labels of ``samples[i]``, which index ``names``.
 
-    Classes match by name; what was found of a class that ``names`` lacks is not judged. A class
+    Classes match by name, in any unicode form, and are called as in ``names``; what was found of a
+    class that ``names`` lacks is not judged. A class
     without countable objects, or that the detector does not know, has the AP None, stands outside
     the mean and is named in the notes. ``iou`` in (0, 1] applies to the two VOC metrics.
     Raises InputError when the lengths differ, for an unknown metric or an ``iou`` out of range, and
@@ -87,9 +89,10 @@ def evaluate_detections(
         raise InputError(f"iou is {iou}: it must lie above 0 and at most at 1")
     objects = Objects.collect(samples)
     found = Found.collect(detections, names)
-    known = {name for d in detections for name in d.names}
+    model_names = {name_key(name) for d in detections for name in d.names}
+    known = [name_key(name) in model_names for name in names]
     countable = objects.countable(len(names))
-    judged = [i for i, name in enumerate(names) if name in known and countable[i]]
+    judged = [i for i in range(len(names)) if known[i] and countable[i]]
 
     if metric == "coco":
         evaluation = _coco(found, objects, judged, names, len(samples))
@@ -99,7 +102,7 @@ def evaluate_detections(
         raise InputError(f'unknown metric "{metric}": choose voc07, voc or coco')
     notes = _notes(
         without_objects=[n for n, c in zip(names, countable, strict=True) if not c],
-        unknown=[n for n in names if n not in known] if detections else [],
+        unknown=[n for n, k in zip(names, known, strict=True) if not k] if detections else [],
     )
     return replace(evaluation, split=split, notes=notes)
 

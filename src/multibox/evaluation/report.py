@@ -1,17 +1,17 @@
 """What people and programs read of an evaluation: a table, a JSON file, a plot."""
 
-import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from multibox.checkpoints import files
 from multibox.data.samples import DataSet
 from multibox.errors import InputError
 from multibox.evaluation.collect import Objects
 from multibox.evaluation.measure import Evaluation
+from multibox.evaluation.plots import new_figure, save_figure
 
 LEGEND_LIMIT = 20
 
@@ -45,10 +45,8 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 
     Raises InputError when the file cannot be written.
     """
-    text = json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        files.write_json(path, evaluation.to_dict())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -59,15 +57,7 @@ def plot_precision_recall(evaluation: Evaluation, path: Path) -> None:
     Up to ``LEGEND_LIMIT`` classes are named, the best AP first. Raises InputError when Matplotlib
     is not installed or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('plots need Matplotlib: pip install "multibox[train]"') from error
-
-    # No pyplot: it would choose a backend and keep state for the whole process.
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 6)
     axes = figure.add_subplot(
         xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision",
         title=f"{evaluation.metric}, mAP {_figure(evaluation.map)}",
@@ -81,14 +71,7 @@ def plot_precision_recall(evaluation: Evaluation, path: Path) -> None:
         axes.plot(recall, precision, label=label, linewidth=1)
     if 0 < len(best_first) <= LEGEND_LIMIT:
         axes.legend(fontsize="small", loc="lower left")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            # A script the font lacks is drawn as boxes; that is no reason to bother the user.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: the plot cannot be written ({error})") from error
+    save_figure(figure, path, dpi=120)
 
 
 def _figure(value: float | None) -> str:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from multibox import checkpoints
 from multibox.backbones import imagenet_source
 from multibox.card import ModelCard
+from multibox.data.files import name_key
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
 from multibox.zoo import find_model, new_card
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class InitialModel:
     """A model ready to be trained, its card, and what the user should know about it."""
 
     model: SSD
@@ -24,9 +25,9 @@ class Start:
     notes: tuple[str, ...]
 
 
-def start(
+def initial_model(
     model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
-) -> Start:
+) -> InitialModel:
     """Build ``model`` for the classes ``names`` with ``weights``.
 
     ``weights``: "backbone" (ImageNet, with the mean and std those weights were trained with),
@@ -38,7 +39,7 @@ def start(
         card = new_card(model, names, image_size=image_size).model_copy(
             update={"origin": "random weights"}
         )
-        return Start(build_ssd(card), card, ())
+        return InitialModel(build_ssd(card), card, ())
     if weights == "backbone" or weights.startswith("backbone:"):
         return _from_imagenet(model, names, weights, image_size)
     return _from_checkpoint(model, names, Path(weights), image_size)
@@ -46,7 +47,7 @@ def start(
 
 def _from_imagenet(
     model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
-) -> Start:
+) -> InitialModel:
     variant = weights.removeprefix("backbone")
     source = imagenet_source(find_model(model).backbone + variant)
     card = new_card(
@@ -54,13 +55,13 @@ def _from_imagenet(
     ).model_copy(update={"origin": f"backbone from torchvision's {source.weights}"})
     network = build_ssd(card)
     network.backbone.load_classifier(source.download())
-    return Start(network, card, ())
+    return InitialModel(network, card, ())
 
 
 def _from_checkpoint(
     model: str, names: Sequence[str], path: Path, image_size: tuple[int, int] | None
-) -> Start:
-    if not path.is_file():
+) -> InitialModel:
+    if not path.exists():
         raise InputError(f"{path}: no such file; --weights takes backbone, none or a checkpoint")
     old = checkpoints.load(path)
     if old.card.model != model:
@@ -84,8 +85,10 @@ def _from_checkpoint(
     network = build_ssd(card)
     arrays = {name: torch.from_numpy(array) for name, array in old.arrays.items()}
     notes = []
-    if card.names != old.card.names:
-        kept = [name for name in card.names if name in old.card.names]
+    old_keys = [name_key(name) for name in old.card.names]
+    new_keys = [name_key(name) for name in card.names]
+    if new_keys != old_keys:
+        kept = [name for name in card.names if name_key(name) in old_keys]
         notes.append(
             f"the class heads change from {len(old.card.names)} classes "
             f"({', '.join(old.card.names)}) to {len(card.names)} ({', '.join(card.names)}): "
@@ -93,15 +96,15 @@ def _from_checkpoint(
             + " learned weights, the others start anew"
         )
     try:
-        if card.names != old.card.names:
-            arrays |= _resized_heads(network, arrays, old.card.names, card.names)
+        if new_keys != old_keys:
+            arrays |= _resized_heads(network, arrays, old_keys, new_keys)
         network.load_state_dict(arrays)
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(
             f"{path} does not fit a {model} of {size[0]}x{size[1]} pixels: {reason}"
         ) from error
-    return Start(network, card, tuple(notes))
+    return InitialModel(network, card, tuple(notes))
 
 
 def _resized_heads(
@@ -110,7 +113,10 @@ def _resized_heads(
     old_names: Sequence[str],
     new_names: Sequence[str],
 ) -> dict[str, Tensor]:
-    """Class-head weights for the new names: rows of known names copied, the rest as initialised."""
+    """Class-head weights for the new names: rows of known names copied, the rest as initialised.
+
+    Names are compared as they are: give all of them as ``name_key`` does.
+    """
     # Row 0 of each default box is the background; it exists on both sides.
     rows = [(0, 0)] + [
         (new + 1, old_names.index(name) + 1)

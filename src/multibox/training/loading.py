@@ -49,7 +49,8 @@ def collate(pictures: Sequence[TrainingPicture]) -> Batch:
 def default_workers() -> int:
     """Enough processes to keep the network fed, leaving most cores to it where there are few."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(16, max(1, (cores or 1) // 2))
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(16, max(1, (cores or 1) // 2 // ranks_here))
 
 
 def load_batches(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from multibox import checkpoints
 from multibox.card import ModelCard
@@ -24,12 +24,10 @@ from multibox.data.samples import DataSet
 from multibox.detector import Detector
 from multibox.engines.torch import TorchEngine
 from multibox.errors import Interrupted
-from multibox.evaluation import Evaluation, evaluate_model
-from multibox.ssd.matching import DefaultBoxes, MatchingRule
+from multibox.evaluation import Evaluation, evaluate_model, plot_precision_recall
 from multibox.ssd.model import SSD
-from multibox.ssd.multibox_loss import build_targets, multibox_loss
 from multibox.training.ema import WeightAverage
-from multibox.training.figures import EpochFigures
+from multibox.training.epoch_figures import EpochFigures
 from multibox.training.interruption import Interruption
 from multibox.training.loading import Batch, default_workers, load_batches
 from multibox.training.optimiser import build_optimiser, set_rate
@@ -39,8 +37,9 @@ from multibox.training.run_folder import Events, Row, plot_curves, write_metrics
 from multibox.training.schedule import rate_factor
 from multibox.training.sheets import draw_predictions
 from multibox.training.state import RunState, load_state, save_state
+from multibox.training.step import Step
 
-_SECONDS_BETWEEN_SAVES = 300.0
+_SECONDS_BETWEEN_SAVES = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class Run:
     pictures: TrainingPictures
     validation: DataSet | None
     seed: int
+    bf16: bool = False
     quiet: bool = False
 
     @property
@@ -67,10 +67,10 @@ class Run:
         """Optimiser steps of one epoch."""
         return steps_per_epoch(len(self.pictures), self.recipe.batch_size)
 
-    @property
-    def evaluate_every(self) -> int:
-        """Epochs between evaluations."""
-        return self.recipe.evaluate_every or max(1, round(self.epochs / 10))
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether the weights are judged, and kept if they are the best, after this epoch."""
+        every = self.recipe.evaluate_every or max(1, round(self.epochs / 10))
+        return epoch % every == 0 or epoch == self.epochs
 
 
 def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
@@ -85,7 +85,7 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     average = WeightAverage(bare, recipe.ema, steps) if recipe.ema else None
     state, note = load_state(run.folder, bare, optimiser, average) if resume else (RunState(), None)
     model, optimiser = accelerator.prepare(bare, optimiser)
-    step = Step(run, model, optimiser, accelerator)
+    step = Step(bare, model, optimiser, recipe, accelerator, bf16=run.bf16)
     loader = load_batches(
         run.pictures,
         _keys(run, state, accelerator),
@@ -141,64 +141,11 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
                     f"continue with --resume --out {run.folder}",
                     signal_number,
                 )
-            if ended or time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
+            judged = ended and run.evaluates_after(epoch)
+            if judged or time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 save()
                 last_save = time.monotonic()
     return state
-
-
-class Step:
-    """One optimiser step over one batch."""
-
-    def __init__(
-        self,
-        run: Run,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        accelerator: Accelerator,
-    ) -> None:
-        self._recipe = run.recipe
-        self._model = model
-        self._optimiser = optimiser
-        self._accelerator = accelerator
-        self._variances = run.card.default_boxes.variances
-        self._default_boxes = DefaultBoxes(run.model.default_boxes)
-        self._rule = MatchingRule(run.recipe.match_threshold, run.recipe.least_positives)
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Learn from ``batch``; returns confidence and localisation loss ``[2]``, each over N."""
-        accelerator, recipe = self._accelerator, self._recipe
-        self._model.train()
-        batch = batch.to(accelerator.device)
-        portions = [batch.portion(i, recipe.accumulate) for i in range(recipe.accumulate)]
-        targets = [
-            build_targets(p.boxes, p.labels, self._default_boxes, self._variances, self._rule)
-            for p in portions
-        ]
-        # N counts the whole step, over portions and ranks, so that neither changes the gradient.
-        matches = torch.tensor(float(sum(t.matches for t in targets)), device=accelerator.device)
-        normaliser = accelerator.reduce(matches, "sum").clamp(min=1)
-        # DDP averages the ranks' gradients; the loss is their sum.
-        ranks = accelerator.num_processes
-
-        losses = torch.zeros(2, device=accelerator.device)
-        for i, (portion, target) in enumerate(zip(portions, targets, strict=True)):
-            last = i == len(portions) - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(self._model):
-                with accelerator.autocast():
-                    logits, offsets = self._model(portion.images)
-                loss = torch.stack(
-                    multibox_loss(logits, offsets, target, negative_ratio=recipe.negative_ratio)
-                )
-                loss = loss / normaliser
-                accelerator.backward(loss.sum() * ranks)
-            losses += loss.detach()
-        if recipe.clip_gradient:
-            accelerator.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient)
-        self._optimiser.step()
-        self._optimiser.zero_grad()
-        total: Tensor = accelerator.reduce(losses, "sum")
-        return total
 
 
 def _keys(run: Run, state: RunState, accelerator: Accelerator) -> Iterator[list[Key]]:
@@ -239,30 +186,40 @@ def _end_epoch(run: Run, network: nn.Module, state: RunState, progress: RunProgr
     row = state.history[-1]
     epoch = int(row["epoch"] or 0)
     evaluation = None
-    if run.validation is not None and (epoch % run.evaluate_every == 0 or epoch == run.epochs):
-        evaluation = _evaluate(run, network, run.validation)
-        row["map"] = evaluation.map
-    # Without a validation split the newest weights are the best known.
-    score = None if evaluation is None else evaluation.map or 0.0
-    if run.validation is None or (
-        score is not None and (state.best is None or score >= state.best)
-    ):
-        state.best = score
-        metrics = {"epoch": epoch} | (
-            {} if evaluation is None else {"validation": evaluation.to_dict()}
-        )
-        _save_weights(run, network, metrics)
-    write_metrics(run.folder / "metrics.csv", state.history)
-    if evaluation is not None or epoch == run.epochs:
+    if run.evaluates_after(epoch):
+        if run.validation is not None:
+            evaluation = _evaluate(run, network, run.validation, progress)
+            row["map"] = evaluation.map
+        _keep_best(run, network, state, evaluation, epoch)
         plot_curves(run.folder / "curves.png", state.history)
+    write_metrics(run.folder / "metrics.csv", state.history)
     progress.say(_epoch_line(row, run.epochs, evaluation))
 
 
-def _evaluate(run: Run, network: nn.Module, validation: DataSet) -> Evaluation:
+def _evaluate(
+    run: Run, network: nn.Module, validation: DataSet, progress: RunProgress
+) -> Evaluation:
     detector = Detector(TorchEngine.from_module(network, run.card), run.card)
-    evaluation, detections = evaluate_model(detector, validation, metric=run.recipe.metric)
+    evaluation, detections = evaluate_model(
+        detector, validation, metric=run.recipe.metric, on_progress=progress.evaluating
+    )
     draw_predictions(run.folder / "validation_predictions.jpg", validation, detections)
+    plot_precision_recall(evaluation, run.folder / "precision_recall.png")
     return evaluation
+
+
+def _keep_best(
+    run: Run, network: nn.Module, state: RunState, evaluation: Evaluation | None, epoch: int
+) -> None:
+    """Write the weights when none were better; without validation the newest are the best known."""
+    metrics: dict[str, Any] = {"epoch": epoch}
+    if evaluation is not None:
+        score = evaluation.map or 0.0
+        if state.best is not None and score < state.best:
+            return
+        state.best = score
+        metrics["validation"] = evaluation.to_dict()
+    _save_weights(run, network, metrics)
 
 
 def _save_weights(run: Run, network: nn.Module, metrics: dict[str, Any]) -> None:

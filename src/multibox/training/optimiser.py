@@ -7,24 +7,38 @@ from multibox.training.recipes import Recipe
 
 
 def build_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over two groups: weights, and vectors (biases, norm layers, the L2Norm scale).
+    """SGD over three groups: weights (the L2Norm scale with them), norm factors, and biases.
 
-    Caffe's layers learn their biases at twice the rate and do not decay them. ``base_rate`` is
-    each group's rate before the schedule.
+    Caffe's layers learn their biases at twice the rate and do not decay them; norm layers, which
+    the original has not, keep the common rate and do not decay either. ``base_rate`` is each
+    group's rate before the schedule. ``recipe.learning_rate`` must be set.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    weights = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim <= 1]
+    weights, factors, biases = [], [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if name == "bias":
+                biases.append(parameter)
+            elif isinstance(module, nn.BatchNorm2d):
+                factors.append(parameter)
+            else:
+                weights.append(parameter)
     rate = recipe.learning_rate
+    assert rate is not None
+    decay_of_others = recipe.weight_decay if recipe.decay_biases else 0.0
     groups = [
         {"params": weights, "base_rate": rate, "weight_decay": recipe.weight_decay},
+        {"params": factors, "base_rate": rate, "weight_decay": decay_of_others},
         {
-            "params": vectors,
+            "params": biases,
             "base_rate": rate * recipe.bias_rate_factor,
-            "weight_decay": recipe.weight_decay if recipe.decay_biases else 0.0,
+            "weight_decay": decay_of_others,
         },
     ]
-    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum)
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], lr=rate, momentum=recipe.momentum
+    )
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:

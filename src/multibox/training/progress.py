@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from multibox.training.figures import EpochFigures
+from multibox.training.epoch_figures import EpochFigures
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -56,6 +56,10 @@ class RunProgress:
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """While the validation pictures are looked at."""
+        self._bar.update(self._task, figures=f"validation {done}/{total}")
 
     def update(self, *, step: int, epoch: int, rate: float, figures: EpochFigures) -> None:
         """After ``step`` steps of the run, the learning rate of the last one being ``rate``."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multibox.checkpoints import atomic_write
+from multibox.checkpoints import atomic_write, write_json
 from multibox.errors import InputError
+from multibox.evaluation.plots import new_figure, save_figure
 from multibox.training.state import has_state
 
 Row = Mapping[str, float | int | None]
@@ -89,13 +90,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def write_json(path: Path, value: Any) -> None:
-    """JSON with sorted-as-given keys and a final newline, written whole or not at all."""
-    with atomic_write(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
 def write_metrics(path: Path, history: Sequence[Row]) -> None:
     """One line an epoch; written anew each time, so that a resumed run has no line twice."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -105,13 +99,11 @@ def write_metrics(path: Path, history: Sequence[Row]) -> None:
 
 
 def plot_curves(path: Path, history: Sequence[Row]) -> None:
-    """Losses, mAP and learning rate over the epochs, as one picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Losses, mAP and learning rate over the epochs, as one picture.
 
-    # No pyplot: it would choose a backend and keep state for the whole process.
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    Raises: InputError when Matplotlib is not installed or the file cannot be written.
+    """
+    figure = new_figure(13, 3.6)
     axes = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
     for name in ("confidence_loss", "localisation_loss"):
@@ -125,8 +117,7 @@ def plot_curves(path: Path, history: Sequence[Row]) -> None:
     axes[2].set(title="learning rate at the end of the epoch", xlabel="epoch", ylim=(0, None))
     for axis in axes:
         axis.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_figure(figure, path, dpi=110)
 
 
 class Events:

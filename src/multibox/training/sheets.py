@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from multibox.data.batches import Key, TrainingPictures
 from multibox.data.samples import DataSet
 from multibox.detections import Detections
@@ -33,8 +31,15 @@ def draw_training_samples(path: Path, pictures: TrainingPictures, names: Sequenc
 
 
 def draw_predictions(path: Path, data: DataSet, detections: Sequence[Detections]) -> None:
-    """The first validation pictures with what is found in them above a score of 0.5."""
-    drawn: list[np.ndarray] = []
+    """The first validation pictures: what is found with a score from 0.5 on, over the labels.
+
+    The labelled boxes are dashed, in the colours of their classes (of ``data.names``).
+    """
+    drawn = []
     for sample, found in zip(data.samples[:_COUNT], detections[:_COUNT], strict=True):
-        drawn.append(draw_detections(read_image(sample.image), found.above(0.5)))
+        colours = [class_colour(label) for label in sample.labels.tolist()]
+        image = draw_boxes(
+            read_image(sample.image), sample.boxes, [""] * len(colours), colours, dashed=True
+        )
+        drawn.append(draw_detections(image, found.above(0.5)))
     write_image(path, contact_sheet(drawn, _COLUMNS))

@@ -8,24 +8,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 
 from multibox import __version__
-from multibox.card import Preprocessing
+from multibox.card import ModelCard, Preprocessing
 from multibox.data import problems_summary
 from multibox.data.augmentation import Augmentation
 from multibox.data.batches import ExtraAugmentation, TrainingPictures
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
-from multibox.training.initial_weights import start
+from multibox.training.data_splits import open_parts
+from multibox.training.initial_weights import initial_model
 from multibox.training.loop import Run, fit
-from multibox.training.parts import open_parts
-from multibox.training.recipes import Recipe, default_epochs, find_recipe
+from multibox.training.recipes import Recipe, default_epochs, default_learning_rate, find_recipe
 from multibox.training.run_folder import claim_folder
 from multibox.training.sheets import draw_training_samples
-from multibox.zoo import find_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,11 @@ def _say_nothing(_: str) -> None:
 
 
 def train(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | DataSet | Sequence[Sample],
     *,
     model: str,
     names: Sequence[str] | None = None,
-    validation: Sequence[Sample] | None = None,
+    validation: DataSet | Sequence[Sample] | None = None,
     weights: str | Path = "backbone",
     classes: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
@@ -63,8 +61,8 @@ def train(
     """Train a detector and leave everything about it in a run folder.
 
     ``data`` is a folder or file in any supported layout (its ``train`` and ``val`` splits are
-    used), or a sequence of samples together with ``names`` and, if wanted, ``validation``
-    samples. ``classes`` trains on some of the data's classes. ``weights`` is "backbone"
+    used), or samples: a ``DataSet``, or a sequence together with ``names``; then ``validation``
+    takes the samples to choose the best weights by. ``classes`` trains on some of the data's classes. ``weights`` is "backbone"
     (ImageNet), "none" or a checkpoint. ``image_size`` is (height, width). ``augmentation`` is an
     extra one, called before the recipe's own with the picture, its sample and a random generator.
     ``report`` gets lines for the user before the first step, on the first rank. ``options``
@@ -76,7 +74,7 @@ def train(
     chosen = (find_recipe(recipe) if isinstance(recipe, str) else recipe).changed(options)
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")
-    accelerator = _accelerator(chosen, model)
+    accelerator = _accelerator(chosen)
     if not accelerator.is_main_process:
         report = _say_nothing
     training, held_out = open_parts(data, names, validation, classes)
@@ -87,7 +85,7 @@ def train(
     ):
         report(line)
     set_seed(seed)
-    begin = start(model, training.names, str(weights), image_size)
+    begin = initial_model(model, training.names, str(weights), image_size)
     for line in begin.notes:
         report(line)
 
@@ -95,10 +93,7 @@ def train(
         begin.model.backbone.freeze_early_layers()
     _check_portions(begin.model, chosen, len(training), accelerator)
 
-    epochs = chosen.epochs or default_epochs(
-        chosen, len(training), accelerated=accelerator.device.type != "cpu"
-    )
-    chosen = chosen.model_copy(update={"epochs": epochs})
+    chosen = _settled(chosen, begin.model, len(training), accelerator)
     # Chosen by one rank for all: the others might already see what it has made.
     folder = _default_folder(data, model, resume=resume) if out is None else Path(out)
     [folder] = broadcast_object_list([folder])
@@ -106,7 +101,7 @@ def train(
         "multibox": __version__,
         "data": str(Path(data).resolve()) if isinstance(data, str | Path) else "samples",
         "model": model,
-        "weights": str(weights),
+        "weights": str(Path(weights).resolve()) if Path(weights).is_file() else str(weights),
         "classes": list(training.names),
         "image_size": list(begin.card.preprocessing.image_size),
         "pictures": len(training),
@@ -140,6 +135,7 @@ def train(
         pictures=pictures,
         validation=held_out,
         seed=seed,
+        bf16=_use_bf16(chosen, begin.card, accelerator),
         quiet=quiet,
     )
     report(_plan(run, held_out))
@@ -149,14 +145,10 @@ def train(
     return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
 
 
-def _accelerator(recipe: Recipe, model: str) -> Accelerator:
+def _accelerator(recipe: Recipe) -> Accelerator:
     # Without cpu=True a torchrun on a machine without accelerators starts unrelated runs.
     on_cpu = not torch.accelerator.is_available()
-    # Accelerate would insist on the precision of the process's first run.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=on_cpu, mixed_precision="bf16" if _use_bf16(recipe, model, on_cpu=on_cpu) else "no"
-    )
+    accelerator = Accelerator(cpu=on_cpu)
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != expected:
         raise InputError(
@@ -180,7 +172,7 @@ def _check_portions(
     portions = accelerator.num_processes * recipe.accumulate
     smallest = min(recipe.batch_size, pictures) // portions
     # The last feature map may be a single cell: one picture of it has no variance.
-    least = 2 if any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) else 1
+    least = 2 if _is_normalised(model) else 1
     if smallest < least:
         raise InputError(
             f"{pictures} pictures and a batch_size of {recipe.batch_size} leave {smallest} for "
@@ -189,14 +181,26 @@ def _check_portions(
         )
 
 
-def _use_bf16(recipe: Recipe, model: str, *, on_cpu: bool) -> bool:
+def _settled(recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accelerator) -> Recipe:
+    """The recipe with the values that follow from the data, the model and the machine."""
+    epochs = recipe.epochs or default_epochs(pictures, accelerated=accelerator.device.type != "cpu")
+    rate = recipe.learning_rate or default_learning_rate(normalised=_is_normalised(model))
+    return recipe.model_copy(update={"epochs": epochs, "learning_rate": rate})
+
+
+def _is_normalised(model: nn.Module) -> bool:
+    return any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+
+
+def _use_bf16(recipe: Recipe, card: ModelCard, accelerator: Accelerator) -> bool:
     if recipe.precision != "auto":
         return recipe.precision == "bf16"
-    if not on_cpu:
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if accelerator.device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
     # Full convolutions run twice as fast in bf16 where the processor has it; the depthwise ones of
     # the lite detectors gain nothing.
-    return not find_model(model).separable and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    has_bf16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return accelerator.device.type == "cpu" and bool(has_bf16) and not card.architecture.separable
 
 
 def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
@@ -209,7 +213,9 @@ def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
     )
 
 
-def _default_folder(data: str | Path | Sequence[Sample], model: str, *, resume: bool) -> Path:
+def _default_folder(
+    data: str | Path | DataSet | Sequence[Sample], model: str, *, resume: bool
+) -> Path:
     """runs/<data>-<model>, numbered so that no run is written over; the last one to resume."""
     stem = Path(data).resolve().stem if isinstance(data, str | Path) else "samples"
     base = Path("runs", f"{stem}-{model}")
@@ -229,5 +235,5 @@ def _plan(run: Run, validation: DataSet | None) -> str:
         f"{len(run.card.names)} classes ({', '.join(run.card.names)})"
         + (f", {len(validation)} for validation" if validation is not None else "")
         + f"; recipe {run.recipe.name}, {run.epochs} epochs, {seen} pictures seen, "
-        f"seed {run.seed}; run folder {run.folder}"
+        f"learning rate {run.recipe.learning_rate:g}, seed {run.seed}; run folder {run.folder}"
     )

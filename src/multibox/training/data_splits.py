@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from multibox.data import open_data
+from multibox.data.open import read_labels
 from multibox.data.readable import without_unreadable
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
 
 
 def open_parts(
-    data: str | Path | Sequence[Sample],
+    data: str | Path | DataSet | Sequence[Sample],
     names: Sequence[str] | None,
-    validation: Sequence[Sample] | None,
+    validation: DataSet | Sequence[Sample] | None,
     classes: Sequence[str] | None,
 ) -> tuple[DataSet, DataSet | None]:
     """The training and the validation pictures; None for the latter where samples come without.
@@ -22,10 +22,17 @@ def open_parts(
     Raises: InputError when the data, its names or its labels cannot be trained on.
     """
     if isinstance(data, str | Path):
+        labelled = read_labels(data)
         return (
-            without_unreadable(open_data(data, split="train", classes=classes)),
-            without_unreadable(open_data(data, split="val", classes=classes)),
+            without_unreadable(labelled.open("train", classes=classes)),
+            without_unreadable(labelled.open("val", classes=classes)),
         )
+    if isinstance(data, DataSet):
+        data, names = data.samples, names or data.names
+    if isinstance(validation, DataSet):
+        if names != validation.names:
+            raise InputError("the training and the validation samples differ in their class names")
+        validation = validation.samples
     if names is None:
         raise InputError("training on samples needs the names of their classes: names=[...]")
     training = _from_samples(data, "train", names, classes)

@@ -5,7 +5,7 @@ import pytest
 
 from multibox.data.samples import Sample
 from multibox.errors import InputError
-from multibox.training.parts import open_parts
+from multibox.training.data_splits import open_parts
 
 NAMES = ["cat", "red fox", "Ænder"]
 
