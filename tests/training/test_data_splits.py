@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multibox.data import open_data
 from multibox.data.samples import Sample
 from multibox.errors import InputError
 from multibox.training.data_splits import open_parts
@@ -24,6 +25,15 @@ def test_samples_become_both_parts() -> None:
 
 def test_samples_without_validation() -> None:
     assert open_parts([sample(0)], NAMES, None, None)[1] is None
+
+
+def test_a_data_set_brings_its_names(scenes: Path) -> None:
+    opened = open_data(scenes, split="train")
+    training, validation = open_parts(opened, None, open_data(scenes, split="val"), None)
+    assert training.names == opened.names
+    assert validation is not None
+    with pytest.raises(InputError, match="differ in their class names"):
+        open_parts(opened, None, open_data(scenes, split="val", classes=["ring"]), None)
 
 
 def test_some_classes_in_the_order_given() -> None:

@@ -11,7 +11,7 @@ from multibox.backbones import ImageNetSource
 from multibox.card import PostProcessing
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
-from multibox.training.initial_weights import start
+from multibox.training.initial_weights import initial_model
 from multibox.zoo import new_card
 
 OLD = ("cat", "dog", "cow")
@@ -89,7 +89,7 @@ def test_classes_of_the_same_name_keep_their_weights(
     tmp_path: Path, model: str, new: tuple[str, ...], keep: str
 ) -> None:
     path, before = saved(tmp_path, model)
-    begin = start(model, new, str(path), None)
+    begin = initial_model(model, new, str(path), None)
     assert begin.card.names == new
     assert_fine_tuned(before, begin.model, OLD, new)
     (note,) = begin.notes
@@ -100,7 +100,7 @@ def test_classes_of_the_same_name_keep_their_weights(
 @HEADS
 def test_the_same_classes_start_where_the_checkpoint_ended(tmp_path: Path, model: str) -> None:
     path, before = saved(tmp_path, model)
-    begin = start(model, OLD, str(path), None)
+    begin = initial_model(model, OLD, str(path), None)
     assert begin.notes == ()
     after = begin.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.state_dict().items())
@@ -116,18 +116,18 @@ def test_classes_match_in_any_unicode_form_and_are_called_as_in_the_data(tmp_pat
     nfc, nfd = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     assert nfc != nfd
     path, before = saved(tmp_path, "tiny_lite", (nfd, "dog"))
-    begin = start("tiny_lite", (nfc, "dog"), str(path), None)
+    begin = initial_model("tiny_lite", (nfc, "dog"), str(path), None)
     assert begin.card.names == (nfc, "dog")
     assert begin.notes == ()
     assert_fine_tuned(before, begin.model, (nfc, "dog"), (nfc, "dog"))
-    begin = start("tiny_lite", ("cow", nfc), str(path), None)
+    begin = initial_model("tiny_lite", ("cow", nfc), str(path), None)
     assert_fine_tuned(before, begin.model, (nfc, "dog"), ("cow", nfc))
     assert f"{nfc} and the background keep" in begin.notes[0]
 
 
 def test_another_image_size(tmp_path: Path) -> None:
     path, before = saved(tmp_path, "tiny_lite")
-    begin = start("tiny_lite", OLD, str(path), (96, 128))
+    begin = initial_model("tiny_lite", OLD, str(path), (96, 128))
     assert begin.card.preprocessing.image_size == (96, 128)
     assert begin.card.preprocessing.mean == (1, 2, 3)
     assert begin.card.default_boxes.count > before.card.default_boxes.count
@@ -140,14 +140,14 @@ def test_another_image_size(tmp_path: Path) -> None:
 def test_a_size_that_needs_other_layers_is_one_line(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, "tiny_plain")
     with pytest.raises(InputError, match="does not fit a tiny_plain of 512x512") as caught:
-        start("tiny_plain", OLD, str(path), (512, 512))
+        initial_model("tiny_plain", OLD, str(path), (512, 512))
     assert "\n" not in str(caught.value)
 
 
 def test_weights_of_another_detector(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, "tiny_lite")
     with pytest.raises(InputError, match="holds a tiny_lite, not a tiny_plain"):
-        start("tiny_plain", OLD, str(path), None)
+        initial_model("tiny_plain", OLD, str(path), None)
 
 
 @pytest.mark.parametrize("names", [OLD, ("cat",)])
@@ -157,18 +157,18 @@ def test_a_checkpoint_that_lacks_a_head(tmp_path: Path, names: tuple[str, ...]) 
     del arrays["heads.classes.0.3.weight"]
     checkpoints.save(path, arrays, network.card)
     with pytest.raises(InputError, match=r"old\.safetensors does not fit.*heads\.classes\.0\.3"):
-        start("tiny_lite", names, str(path), None)
+        initial_model("tiny_lite", names, str(path), None)
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file; --weights takes backbone, none or"):
-        start("tiny_lite", OLD, str(tmp_path / "gone.safetensors"), None)
+        initial_model("tiny_lite", OLD, str(tmp_path / "gone.safetensors"), None)
 
 
 def test_random_weights_follow_the_seed() -> None:
     def first_weight(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        begin = start("tiny_plain", OLD, "none", None)
+        begin = initial_model("tiny_plain", OLD, "none", None)
         assert begin.card.origin == "random weights"
         return next(begin.model.parameters())
 
@@ -192,7 +192,7 @@ def test_imagenet_weights_come_with_their_mean_and_std(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("multibox.training.initial_weights.imagenet_source", source)
     monkeypatch.setattr(ImageNetSource, "download", lambda _: published)
-    begin = start("tiny_lite", OLD, "backbone:features", None)
+    begin = initial_model("tiny_lite", OLD, "backbone:features", None)
     assert asked == ["tiny_lite:features"]
     assert begin.card.preprocessing.mean == (10, 20, 30)
     assert begin.card.preprocessing.std == (1, 2, 3)

@@ -28,7 +28,8 @@ def open_parts(
             without_unreadable(labelled.open("val", classes=classes)),
         )
     if isinstance(data, DataSet):
-        data, names = data.samples, names or data.names
+        names = names or data.names
+        data = data.samples
     if isinstance(validation, DataSet):
         if names != validation.names:
             raise InputError("the training and the validation samples differ in their class names")

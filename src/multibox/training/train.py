@@ -62,9 +62,10 @@ def train(
 
     ``data`` is a folder or file in any supported layout (its ``train`` and ``val`` splits are
     used), or samples: a ``DataSet``, or a sequence together with ``names``; then ``validation``
-    takes the samples to choose the best weights by. ``classes`` trains on some of the data's classes. ``weights`` is "backbone"
-    (ImageNet), "none" or a checkpoint. ``image_size`` is (height, width). ``augmentation`` is an
-    extra one, called before the recipe's own with the picture, its sample and a random generator.
+    takes the samples to choose the best weights by. ``classes`` trains on some of the data's
+    classes. ``weights`` is "backbone" (ImageNet), "none" or a checkpoint. ``image_size`` is
+    (height, width). ``augmentation`` is an extra one, called before the recipe's own with the
+    picture, its sample and a random generator.
     ``report`` gets lines for the user before the first step, on the first rank. ``options``
     replace keys of ``recipe``.
 
