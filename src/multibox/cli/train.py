@@ -33,7 +33,7 @@ def train(
     *,
     model: str,
     weights: str = "backbone",
-    classes: list[str] | None = None,
+    classes: Annotated[list[str] | None, Parameter(negative=())] = None,
     image_size: str | None = None,
     out: Path | None = None,
     recipe: str = "modern",

@@ -32,28 +32,28 @@ MODELS = {
     for model in (
         ZooModel(
             "ssd300_vgg16",
-            "the paper's SSD300: VGG-16, 8,732 default boxes",
+            "the paper's SSD300, 8,732 default boxes",
             "vgg16",
             (300, 300),
             separable=False,
         ),
         ZooModel(
             "ssd512_vgg16",
-            "the paper's SSD512: VGG-16, 24,564 default boxes",
+            "the paper's SSD512, 24,564 default boxes",
             "vgg16",
             (512, 512),
             separable=False,
         ),
         ZooModel(
             "ssdlite320_mobilenet_v2",
-            "SSDLite on MobileNetV2, 3,234 default boxes; the small one to start with",
+            "small and quick, 3,234 default boxes",
             "mobilenet_v2",
             (320, 320),
             separable=True,
         ),
         ZooModel(
             "ssdlite320_mobilenet_v3_large",
-            "SSDLite on MobileNetV3-Large, 3,234 default boxes",
+            "small and quick, 3,234 default boxes",
             "mobilenet_v3_large",
             (320, 320),
             separable=True,
