@@ -344,3 +344,28 @@ def test_headers_are_read_quickly(tmp_path):
     start = time.perf_counter()
     assert {image_size(file) for file in files} == {(WIDTH, HEIGHT)}
     assert time.perf_counter() - start < 0.3  # 1 ms a file; it takes a twentieth of that
+
+
+def corner_aligned(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """TensorFlow 1's ResizeBilinear, one sample at a time, in exact-enough float64."""
+    result = np.empty((height, width, 3))
+    for i in range(height):
+        y = i * image.shape[0] / height
+        below = min(int(y) + 1, image.shape[0] - 1)
+        for j in range(width):
+            x = j * image.shape[1] / width
+            right = min(int(x) + 1, image.shape[1] - 1)
+            corners = image[[int(y), int(y), below, below], [int(x), right, int(x), right]]
+            weights = np.array([(1 - y % 1) * (1 - x % 1), (1 - y % 1) * (x % 1)])
+            weights = np.append(weights, [(y % 1) * (1 - x % 1), (y % 1) * (x % 1)])
+            result[i, j] = weights @ corners
+    return result
+
+
+@pytest.mark.parametrize("target", [(30, 30), (77, 20), (13, 61), (1, 1)])
+def test_corner_aligned_resizing_is_exact_to_rounding(target: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    result = to_network_input(image, preprocessing(*target, "linear-corner"))
+    assert result.dtype == np.uint8
+    assert np.abs(result - corner_aligned(image, *target)).max() <= 0.5 + 1e-3
+    assert (result[0, 0] == image[0, 0]).all()

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from multibox.detector import Detector, load
     from multibox.evaluation import Evaluation
     from multibox.evaluation.evaluate import evaluate
+    from multibox.importing import import_weights
     from multibox.training.train import train
 
     __version__: str
 
-__all__ = ["Detections", "Detector", "Evaluation", "__version__", "evaluate", "load", "train"]
+__all__ = ["Detections", "Detector", "Evaluation", "__version__", "evaluate", "import_weights", "load", "train"]
 
 _HOMES = {
     "Detections": "multibox.detections",
     "Detector": "multibox.detector",
     "Evaluation": "multibox.evaluation",
     "evaluate": "multibox.evaluation.evaluate",
+    "import_weights": "multibox.importing",
     "load": "multibox.detector",
     "train": "multibox.training.train",
 }

@@ -22,6 +22,8 @@ def default_boxes(spec: DefaultBoxSpec) -> npt.NDArray[np.float32]:
         boxes = boxes.clip(0, 1)
     elif spec.clip == "corners":
         boxes = _to_centre_size(to_corners(boxes).clip(0, 1))
+    elif spec.clip == "sides":
+        boxes[:, 2:] = boxes[:, 2:].clip(0, 1)
     return boxes.astype(np.float32)
 
 
@@ -29,8 +31,8 @@ def _level_boxes(level: DefaultBoxLevel, spec: DefaultBoxSpec) -> npt.NDArray[np
     image = np.array(spec.image_size, np.float64)
     step = image / level.grid if level.step is None else np.array(level.step)
     rows, columns = level.grid
-    cy = (np.arange(rows) + 0.5) * step[0] / image[0]
-    cx = (np.arange(columns) + 0.5) * step[1] / image[1]
+    cy = (np.arange(rows) + level.offset) * step[0] / image[0]
+    cx = (np.arange(columns) + level.offset) * step[1] / image[1]
     shapes = _cell_shapes(level, truncate=spec.truncate_sizes) / image[::-1]
 
     boxes = np.empty((rows, columns, len(shapes), 4))
@@ -42,6 +44,9 @@ def _level_boxes(level: DefaultBoxLevel, spec: DefaultBoxSpec) -> npt.NDArray[np
 
 def _cell_shapes(level: DefaultBoxLevel, *, truncate: bool) -> npt.NDArray[np.float64]:
     """Widths and heights in pixels of the boxes that share one centre, ``[n, 2]``."""
+    if level.shapes is not None:
+        return np.array(level.shapes, np.float64)
+    assert level.min_size is not None
     # Caffe's PriorBox layer keeps its sizes in int variables: SSD512's 35.84 becomes 35.
     size = float(int(level.min_size)) if truncate else level.min_size
     shapes = [(size, size)]

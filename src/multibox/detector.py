@@ -14,6 +14,8 @@ from multibox.detections import Detections
 from multibox.engines import Engine, EngineName, RawDetections, open_engine
 from multibox.errors import InputError
 from multibox.imaging import Image, read_image, to_network_input
+from multibox.importers.published import is_published_name
+from multibox.importing import local_checkpoint
 
 Picture = Path | str | bytes | npt.NDArray[Any]
 """A file, the bytes of one, or an array of RGB pixels: whatever ``imaging.read_image`` takes."""
@@ -96,14 +98,18 @@ class Detector:
 
 
 def load(model: str | Path, *, engine: EngineName = "auto") -> Detector:
-    """Open a detector from a checkpoint file.
+    """Open a detector from a checkpoint file, or from published weights of another project.
 
-    A zoo's name says what can be trained; weights of its own it has none.
+    Published weights have names such as "torchvision:ssd300_vgg16"; they are downloaded and
+    imported at the first call. A zoo's name says what can be trained; weights of its own it has
+    none.
 
     Raises: InputError when there is no such file, it cannot be used, or ``engine`` cannot run it.
     """
     path = Path(model)
-    if not path.exists() and not path.suffix and path.name == str(model):
+    if is_published_name(str(model)):
+        path = local_checkpoint(str(model))
+    elif not path.exists() and not path.suffix and path.name == str(model):
         name = zoo.find_model(path.name).name
         raise InputError(
             f"{name}: no trained weights are published under this name: train it "

@@ -9,12 +9,22 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
+import torchvision
 from torchvision.models import get_weight
 
-from multibox.backbones import imagenet_source
+from multibox.backbones import build_backbone, imagenet_source
 from multibox.errors import InputError
 
-SOURCES = ["vgg16", "vgg16:features", "mobilenet_v2", "mobilenet_v3_large"]
+SOURCES = [
+    "vgg16",
+    "vgg16:features",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet34",
+    "resnet50",
+    "resnet50_stride32",
+]
 
 
 @pytest.fixture
@@ -54,9 +64,30 @@ def test_the_two_sets_of_vgg_differ_in_everything() -> None:
     assert all(std > 50 for std in whole.std)
 
 
-def test_a_backbone_without_weights_says_so() -> None:
-    with pytest.raises(InputError, match=r"mobilenet_v3_large_reduced.*--weights none"):
-        imagenet_source("mobilenet_v3_large_reduced")
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v3_large_reduced", "mobilenet_v1", "resnet34:features"]
+)
+def test_a_backbone_without_weights_says_so(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}.*--weights none"):
+        imagenet_source(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet34", "resnet50", "resnet50_stride32", "mobilenet_v3_small"]
+)
+def test_what_is_published_fits_the_backbone(cache: Path, name: str) -> None:
+    """A file under the published name with torchvision's own network in it, on disk as theirs."""
+    source = imagenet_source(name)
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name.removesuffix("_stride32"))
+    torch.save(network.state_dict(), cache / file_name(name))
+    backbone = build_backbone(name)
+    backbone.load_classifier(source.download())
+    own = backbone.state_dict()
+    assert len(own) > 100
+    theirs = network.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in own.items())
+    assert source.origin == f"torchvision's {source.weights}"
 
 
 def test_weights_in_the_cache_need_no_network(cache: Path) -> None:

@@ -1,9 +1,12 @@
 """MobileNets: where they are tapped, what is frozen, what is loaded."""
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models.detection.ssdlite import _mobilenet_extractor
 
 from multibox.backbones import BACKBONES, Backbone, build_backbone
 
@@ -11,7 +14,10 @@ DEPTHS = {
     "mobilenet_v2": (576, 1280),
     "mobilenet_v3_large": (672, 960),
     "mobilenet_v3_large_reduced": (672, 480),
+    "mobilenet_v3_small": (288, 576),
 }
+# Blocks before the picture is smaller than a quarter of its sides.
+EARLY = {"mobilenet_v2": 4, "mobilenet_v3_large": 4, "mobilenet_v3_small": 2}
 
 
 @pytest.mark.parametrize(("name", "depths"), DEPTHS.items())
@@ -31,7 +37,7 @@ def test_every_backbone_says_its_depths() -> None:
         assert tuple(x.shape[1] for x in maps) == backbone.channels
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+@pytest.mark.parametrize("name", EARLY)
 @torch.inference_mode()
 def test_tapping_changes_nothing_of_the_classification_network(name: str) -> None:
     torch.manual_seed(0)
@@ -41,6 +47,20 @@ def test_tapping_changes_nothing_of_the_classification_network(name: str) -> Non
     backbone.eval()
     images = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(backbone(images)[1], network.features(images))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v3_small"])
+@torch.inference_mode()
+def test_the_taps_are_where_torchvisions_ssdlite_has_them(name: str) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name)
+    backbone = build_backbone(name)
+    backbone.load_classifier(network.state_dict())
+    theirs = _mobilenet_extractor(network, 6, partial(nn.BatchNorm2d)).eval().features
+    images = torch.randn(1, 3, 64, 64)
+    fine = theirs[0](images)
+    for ours, expected in zip(backbone.eval()(images), (fine, theirs[1](fine)), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_weights_of_another_network_are_refused() -> None:
@@ -63,11 +83,7 @@ def training_step(backbone: Backbone) -> set[str]:
     return {name for name, value in before.items() if not torch.equal(value, after[name])}
 
 
-def is_early(name: str) -> bool:
-    return int(name.split(".")[1]) < 4
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+@pytest.mark.parametrize("name", EARLY)
 class TestFreezing:
     def test_early_layers_stay_and_the_others_learn(self, name: str) -> None:
         torch.manual_seed(0)
@@ -75,7 +91,7 @@ class TestFreezing:
         backbone.freeze_early_layers()
         backbone.eval().train()  # an evaluation between two epochs must not thaw them
         changed = training_step(backbone)
-        expected = {name for name in backbone.state_dict() if not is_early(name)}
+        expected = {key for key in backbone.state_dict() if int(key.split(".")[1]) >= EARLY[name]}
         assert changed == expected
 
     def test_without_freezing_everything_changes(self, name: str) -> None:
@@ -97,7 +113,7 @@ class TestFreezing:
             assert backbone.features[-1].training is mode
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+@pytest.mark.parametrize("name", EARLY)
 def test_early_layers_end_at_a_quarter_of_the_resolution(name: str) -> None:
     with torch.device("meta"):
         backbone = build_backbone(name)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 
 import multibox
 from multibox import zoo
+from multibox.card import ModelCard
 from multibox.cli import main
 from multibox.errors import InputError, MultiboxError
 
@@ -143,20 +145,43 @@ def test_models_lists_the_zoo(
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
-    said = " ".join(" ".join(lines).split())
+    rows = [" ".join(line.split()) for line in lines]
     for model in zoo.MODELS.values():
         height, width = model.image_size
-        assert f"{model.name} {width} x {height} {model.summary}" in said
-        # The summaries are written by hand.
         count = zoo.new_card(model.name, ["object"]).default_boxes.count
-        assert f"{count:,} default boxes" in model.summary
+        figure = model.published[0]
+        row = (
+            f"{model.name} {width} x {height} {count:,} {100 * figure.value:.1f} "
+            f"{figure.metric.split()[0]} {model.summary}"
+        )
+        assert row.strip() in rows
+    assert "ssd300_vgg16 300 x 300 8,732 77.2 VOC2007 the paper's SSD300" in rows
 
 
 def test_models_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "ssd300_vgg16"]) == 0
-    assert '"min_size": 30' in capsys.readouterr().out
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["default_boxes"]["levels"][0]["min_size"] == 30
+    assert shown["architecture"]["backbone"] == "vgg16"
+    assert not {"names", "metrics", "recipe", "origin", "parity"} & shown.keys()
+    assert {
+        "metric": "VOC2007 test mAP (11-point)",
+        "value": 0.772,
+        "trained_on": "VOC07+12 trainval",
+        "source": "paper, table 6, with zoom-out",
+    } in shown["published"]
+    assert "torchvision:ssd300_vgg16" in shown["weights"]
     assert main(["models", "ssd30_vgg16"]) == 2
     assert "did you mean ssd300_vgg16?" in error_line(capsys)
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_every_model_is_shown_in_full(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", name]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["published"]) == len(zoo.find_model(name).published)
+    rest = {key: shown[key] for key in shown.keys() - {"published", "weights"}}
+    assert ModelCard.model_validate(rest | {"names": ["object"]}) == zoo.new_card(name, ["object"])
 
 
 def raiser(error: BaseException):  # type: ignore[no-untyped-def]

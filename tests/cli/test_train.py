@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -82,9 +83,11 @@ def test_the_least_that_is_needed(call: Call, capsys: pytest.CaptureFixture[str]
     report = call.keywords.pop("report")
     assert call.keywords == {
         "model": "m",
-        "weights": "backbone",
+        "weights": None,
         "classes": None,
         "image_size": None,
+        "backbone": None,
+        "default_boxes": "zoo",
         "out": None,
         "recipe": "modern",
         "seed": 0,
@@ -99,7 +102,8 @@ def test_the_least_that_is_needed(call: Call, capsys: pytest.CaptureFixture[str]
 
 def test_all_flags(call: Call) -> None:
     command = (
-        "train data --model m --weights w.safetensors --image-size 300x400 --out o --recipe paper "
+        "train data --model m --backbone timm:resnet18 --weights w.safetensors "
+        "--image-size 300x400 --default-boxes coco --out o --recipe paper "
         "--seed 7 --resume --epochs 3 --batch-size 8 --learning-rate 1e-4 --no-augment "
         "--schedule cosine --ema 0.5 --decay-biases --workers 0"
     )
@@ -107,9 +111,11 @@ def test_all_flags(call: Call) -> None:
     assert call.keywords.pop("report")
     assert call.keywords == {
         "model": "m",
+        "backbone": "timm:resnet18",
         "weights": "w.safetensors",
         "classes": None,
         "image_size": (300, 400),
+        "default_boxes": "coco",
         "out": Path("o"),
         "recipe": "paper",
         "seed": 7,
@@ -124,6 +130,29 @@ def test_all_flags(call: Call) -> None:
         "decay_biases": True,
         "workers": 0,
     }
+
+
+def test_a_recipe_card_names_the_model_itself(call: Call) -> None:
+    assert main(["train", "VOC2007+VOC2012", "--recipe", "voc0712-ssd300"]) == 0
+    assert call.positional == (Path("VOC2007+VOC2012"),)
+    assert (call.keywords["model"], call.keywords["weights"]) == (None, None)
+    assert call.keywords["recipe"] == "voc0712-ssd300"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "which detector?"),
+        (["--recipe", "voc0712-ssd30"], "did you mean voc0712-ssd300?"),
+        (["--recipe", "coco-ssd300", "--model", "ssd512_vgg16"], "trains ssd300_vgg16, not"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_one_line(
+    flags: list[str], message: str, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "data", *flags]) == 2
+    assert message in error_line(capsys)
+    assert call.positional == ()
 
 
 def test_every_key_of_a_recipe_is_a_flag(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,6 +218,10 @@ def test_only_the_first_rank_prints(
         (["scenes", *SMALL, "--weights=gone.safetensors"], "gone.safetensors: no such file"),
         (["scenes", *SMALL, "--batch-size=1"], "this detector needs 2"),
         (["scenes", *SMALL, "--out=scenes"], "lies in the data folder"),
+        (["scenes", *SMALL, "--default-boxes=vok"], 'Choose from: "zoo", "voc", "coco"'),
+        (["scenes", *SMALL, "--default-boxes=coco"], "was published with one set"),
+        (["scenes", *SMALL, "--backbone=resnet18"], "give one of timm's, timm:NAME"),
+        (["scenes", *SMALL, "--backbone=timm:resnet81"], "did you mean resnet18"),
     ],
 )
 def test_a_wrong_call_is_one_line(
@@ -249,6 +282,17 @@ def test_from_data_to_weights_and_no_further(
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == table
     assert main([*command, "--resume", "--ema", "0.2"]) == 2
     assert "recipe.ema" in error_line(capsys)
+
+
+def test_a_timm_backbone_and_the_other_default_boxes(scenes: Path, tmp_path: Path) -> None:
+    command = ["train", str(scenes), *SMALL[1:], "--out", str(tmp_path / "run")]
+    command += ["--model=ssd300_resnet34", "--backbone=timm:test_resnet", "--default-boxes=voc"]
+    assert main(command) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["backbone"], config["default_boxes"]) == ("timm:test_resnet", "voc")
+    card = checkpoints.read_card(tmp_path / "run" / "best.safetensors")
+    assert card.architecture.backbone == "timm:test_resnet"
+    assert card.default_boxes.levels[0].min_size == pytest.approx(0.1 * 64)
 
 
 def test_sigterm_leaves_a_state(

@@ -263,6 +263,24 @@ def test_mirroring_and_interpolations_are_drawn_evenly():
         assert np.mean([d.interpolation == name for d in drawn]) == pytest.approx(0.2, abs=0.04)
 
 
+def test_one_interpolation_is_always_drawn():
+    image = smooth_picture(20, 20)
+    augment = Augmentation((10, 10), FILL, interpolations=("linear",))
+    sample = make_sample(image, [[2, 2, 18, 18]])
+    drawn = {augment.decide(20, 20, sample, sample_rng(0, 0, i)).interpolation for i in range(50)}
+    assert drawn == {"linear"}
+
+
+@pytest.mark.parametrize(("sampler", "always"), [("caffe", False), ("torchvision", True)])
+def test_the_crop_sampler_is_the_chosen_one(sampler, always):
+    """Only torchvision's holds the centre of some object in every window."""
+    image = smooth_picture(200, 200)
+    augment = Augmentation((10, 10), FILL, crop_sampler=sampler, expand_probability=0)
+    sample = make_sample(image, [[20, 20, 24, 24]])
+    windows = [augment.decide(200, 200, sample, sample_rng(0, 0, i)).window for i in range(100)]
+    assert all(w.x0 < 22 < w.x1 and w.y0 < 22 < w.y1 for w in windows) == always
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"size": (0, 300)}, {"expand_ratio": 0.5}, {"min_side": 0}, {"interpolations": ()}],

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import RandomIoUCrop
 
 from multibox.boxes import iou
 from multibox.data.crops import (
@@ -34,8 +37,8 @@ def slow_samplers(width: int, height: int, objects, rng) -> int:
     for sampler, least in enumerate(MIN_IOU, start=1):
         for _ in range(TRIALS):
             scale = rng.uniform(0.3, 1)
-            ratio = rng.uniform(max(0.5, scale**2), min(2, 1 / scale**2))
-            w, h = scale * ratio**0.5, scale / ratio**0.5
+            ratio = min(max(rng.uniform(0.5, 2), scale**2), 1 / scale**2)
+            w, h = min(scale * ratio**0.5, 1), min(scale / ratio**0.5, 1)
             x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
             box = np.array([x * width, y * height, (x + w) * width, (y + h) * height])
             if any(jaccard(box, each) >= least for each in objects):
@@ -128,6 +131,21 @@ def test_windows_have_the_papers_sizes_and_shapes():
     assert np.histogram(at, 4, (0, 1))[0] / free.sum() == pytest.approx(0.25, abs=0.03)
 
 
+def test_a_ratio_too_long_for_the_canvas_is_cut_not_drawn_again():
+    """So many windows are exactly as wide, or as high, as the canvas.
+
+    A width of 1 needs a ratio above 1/s^2, which has the chance (2 - 1/s^2) / 1.5; over scales s
+    drawn evenly from .3 to 1 that is (3 - 2 sqrt(2)) / 1.05. A height of 1 needs one below s^2.
+    """
+    rng = np.random.default_rng(8)
+    canvas = Canvas(100_000, 100_000)
+    windows = np.concatenate([propose_windows(canvas, rng).reshape(-1, 4) for _ in range(60)])
+    sides = windows[:, 2:] - windows[:, :2]
+    as_wide, as_high = (sides == 100_000).mean(axis=0)
+    assert as_wide == pytest.approx((3 - 8**0.5) / 1.05, abs=0.01)  # .163
+    assert as_high == pytest.approx((2**0.5 / 6 - 1 / 6) / 1.05, abs=0.01)  # .066
+
+
 def test_windows_are_judged_by_any_object():
     """A far object must not spoil a crop around a near one."""
     two = np.array([[0, 0, 250, 375], [490, 370, 500, 375]], np.float32)
@@ -137,6 +155,66 @@ def test_windows_are_judged_by_any_object():
     assert len(chosen) > 30
     corners = np.array([(w.x0, w.y0, w.x1, w.y1) for w in chosen], np.float64)
     assert (iou(corners, two).min(axis=1) < 0.5).all()
+
+
+class TestTorchvisionsSampler:
+    def test_draws_windows_like_torchvision(self):
+        """Its ``RandomIoUCrop`` as the oracle: how often the whole picture, and the windows."""
+        objects = np.array([[40, 30, 300, 340], [350, 200, 380, 260]], np.float32)
+        torch.manual_seed(0)
+        labelled = tv_tensors.BoundingBoxes(objects, format="XYXY", canvas_size=(375, 500))
+        picture, crop = tv_tensors.Image(torch.zeros(3, 375, 500)), RandomIoUCrop()
+        theirs = [crop.make_params([picture, labelled]) for _ in range(250)]
+        rng = np.random.default_rng(0)
+        ours = [draw_window(Canvas(500, 375), objects, rng, "torchvision") for _ in range(2500)]
+        whole_share = np.mean([w.sampler == 0 for w in ours])
+        assert whole_share == pytest.approx(np.mean([not t for t in theirs]), abs=0.1)
+        mine = np.array([(w.x1 - w.x0, w.y1 - w.y0, w.x0, w.y0) for w in ours if w.sampler])
+        other = np.array([(t["width"], t["height"], t["left"], t["top"]) for t in theirs if t])
+        assert np.abs(mine.mean(axis=0) - other.mean(axis=0)).max() < 20
+        assert np.abs(mine.std(axis=0) - other.std(axis=0)).max() < 20
+
+    @given(boxes, st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))
+    @settings(max_examples=60)
+    def test_an_objects_centre_is_inside_and_its_bound_is_met(self, found, width, height, seed):
+        rng = np.random.default_rng(seed)
+        objects = np.array([(x, y, x + w, y + h) for x, y, w, h in found], np.float32)
+        objects *= (width, height, width, height)
+        canvas = draw_canvas(width, height, rng, probability=0.5, max_ratio=4)
+        window = draw_window(canvas, objects, rng, "torchvision")
+        assert -canvas.left <= window.x0 < window.x1 <= canvas.width - canvas.left
+        assert -canvas.top <= window.y0 < window.y1 <= canvas.height - canvas.top
+        if window.sampler:
+            corners = (window.x0, window.y0, window.x1, window.y1)
+            best = max(
+                jaccard(corners, each)
+                for each in objects.tolist()
+                if window.x0 < (each[0] + each[2]) / 2 < window.x1
+                and window.y0 < (each[1] + each[3]) / 2 < window.y1
+            )
+            assert best >= MIN_IOU[window.sampler - 1] - 1e-6
+            assert 0.5 <= (window.x1 - window.x0) / (window.y1 - window.y0) <= 2
+
+    def test_the_samplers_differ_on_a_tiny_object(self):
+        """Caffe's random patch may leave it out; torchvision's always holds its centre."""
+        for sampler, always in (("caffe", False), ("torchvision", True)):
+            rng = np.random.default_rng(9)
+            drawn = [draw_window(Canvas(500, 375), TINY, rng, sampler) for _ in range(200)]
+            inside = [w.x0 < 242 < w.x1 and w.y0 < 182 < w.y1 for w in drawn]
+            assert all(inside) == always
+
+    def test_a_failed_sampler_is_replaced_by_another(self):
+        """Of seven, only two can succeed here: each is then drawn half of the time."""
+        rng = np.random.default_rng(10)
+        drawn = [draw_window(Canvas(500, 375), TINY, rng, "torchvision") for _ in range(400)]
+        shares = frequencies([w.sampler for w in drawn])
+        assert shares[[0, 6]] == pytest.approx([0.5, 0.5], abs=0.1)
+
+    def test_without_objects_the_whole_canvas_is_seen(self):
+        canvas = Canvas(90, 70, 3, 4)
+        nothing = np.zeros((0, 4), np.float32)
+        window = draw_window(canvas, nothing, np.random.default_rng(0), "torchvision")
+        assert window == whole(canvas)
 
 
 def test_expansion_has_the_papers_frequency_and_ratio():

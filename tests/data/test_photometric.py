@@ -3,6 +3,7 @@
 import colorsys
 from dataclasses import fields
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,12 +80,37 @@ def test_grey_has_no_colour_to_turn():
     np.testing.assert_array_equal(distort(image, Distortion(saturation=1.5, hue=30)), image)
 
 
-def test_red_turned_back_wraps_around_the_circle():
-    """Caffe lets hue saturate at 0 here and leaves red as it is."""
-    red = np.full((1, 1, 3), (255, 0, 0), np.uint8)
-    r, g, b = distort(red, Distortion(hue=-36))[0, 0].tolist()
-    assert (r, g) == (255, 0)
-    assert b == pytest.approx(255 * 36 / 60, abs=4)
+@pytest.mark.parametrize(
+    ("wraps", "hue", "start", "expected"),
+    [
+        (True, -36, (255, 0, 0), (255, 0, 153)),  # 0 degrees to 324
+        (False, -36, (255, 0, 0), (255, 0, 0)),  # stopped at 0
+        (True, -36, (255, 85, 0), (255, 0, 68)),  # 20 degrees to 344
+        (False, -36, (255, 85, 0), (255, 0, 0)),
+        (True, 36, (255, 0, 85), (255, 68, 0)),  # 340 degrees to 16
+        (False, 36, (255, 0, 85), (255, 68, 0)),  # on the way up Caffe goes around, too
+        (False, -36, (0, 255, 0), (153, 255, 0)),  # 120 degrees to 84
+    ],
+)
+def test_hue_goes_around_the_circle_or_stops_at_red(wraps, hue, start, expected):
+    image = np.full((4, 1, 3), start, np.uint8)
+    turned = distort(image, Distortion(hue=hue, hue_wraps=wraps))
+    assert np.abs(turned.astype(int) - expected).max() <= 5
+
+
+def test_caffes_hue_is_its_own_arithmetic():
+    """``AdjustHue`` of im_transforms.cpp: OpenCV's 180 levels, added to with saturation."""
+    image = picture(3, 40, 40)
+    hsv = cv2.cvtColor(image[..., ::-1].copy(), cv2.COLOR_BGR2HSV)
+    shifted = np.clip(hsv[..., 0].astype(float) - 11, 0, 255).astype(np.uint8)
+    expected = cv2.cvtColor(np.dstack([shifted, hsv[..., 1:]]), cv2.COLOR_HSV2BGR)[..., ::-1]
+    np.testing.assert_array_equal(distort(image, Distortion(hue=-22, hue_wraps=False)), expected)
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+def test_what_is_drawn_knows_whether_hue_wraps(wraps):
+    drawn = Photometric(hue_wraps=wraps).draw(np.random.default_rng(0))
+    assert drawn.hue_wraps == wraps
 
 
 def test_a_view_of_a_picture_is_distorted_like_a_copy():

@@ -10,7 +10,7 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou, distance_box_iou
 
 from multibox import default_boxes as numpy_boxes
-from multibox.ssd.matching import DefaultBoxes, MatchingRule, bipartite, match
+from multibox.ssd.matching import DefaultBoxes, MatchingRule, match, one_to_one
 from multibox.zoo import new_card
 
 PAPER = MatchingRule()
@@ -139,7 +139,7 @@ class TestAgainstCaffe:
     @given(st.lists(st.lists(st.integers(0, 5), min_size=5, max_size=5), min_size=1, max_size=7))
     def test_bipartite_is_the_greedy_loop(self, rows: list[list[int]]) -> None:
         overlap = np.array(rows, np.float32) / 5
-        pairs = bipartite(torch.from_numpy(overlap))
+        pairs = one_to_one(torch.from_numpy(overlap), 1e-6)
         assert len({box for box, _ in pairs}) == len({g for _, g in pairs}) == len(pairs)
         expected = slow_match(overlap.T, threshold=2)  # out of reach: the bipartite step alone
         assert dict(pairs) == {i: g for i, g in enumerate(expected.tolist()) if g >= 0}

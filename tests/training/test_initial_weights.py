@@ -8,7 +8,7 @@ import torch
 
 from multibox import checkpoints
 from multibox.backbones import ImageNetSource
-from multibox.card import PostProcessing
+from multibox.card import HeadKind, ModelCard, PostProcessing
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
 from multibox.training.initial_weights import initial_model
@@ -139,7 +139,7 @@ def test_another_image_size(tmp_path: Path) -> None:
 
 def test_a_size_that_needs_other_layers_is_one_line(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, "tiny_plain")
-    with pytest.raises(InputError, match="does not fit a tiny_plain of 512x512") as caught:
+    with pytest.raises(InputError, match=r"keeps its input of 64x64.*tiny_plain of 512") as caught:
         initial_model("tiny_plain", OLD, str(path), (512, 512))
     assert "\n" not in str(caught.value)
 
@@ -186,7 +186,7 @@ def test_imagenet_weights_come_with_their_mean_and_std(monkeypatch: pytest.Monke
     }
     asked = []
 
-    def source(backbone: str) -> ImageNetSource:
+    def source(backbone: str, _: tuple[int, int]) -> ImageNetSource:
         asked.append(backbone)
         return ImageNetSource("Tiny_Weights.V1", (10, 20, 30), (1, 2, 3))
 
@@ -200,3 +200,122 @@ def test_imagenet_weights_come_with_their_mean_and_std(monkeypatch: pytest.Monke
     state = begin.model.backbone.state_dict()
     for name, value in published.items():
         np.testing.assert_array_equal(state[name].numpy(), value.numpy())
+
+
+def written(path: Path, card: ModelCard) -> SSD:
+    """A network of ``card`` with unusual weights, saved under ``path``."""
+    torch.manual_seed(1)
+    network = build_ssd(card)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_()
+    arrays = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    checkpoints.save(path, arrays, card)
+    return network
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [("conv1x1",) * 6, ("separable", "conv3x3", "conv1x1", "separable", "conv3x3", "conv1x1")],
+    ids=["1x1", "mixed"],
+)
+def test_heads_of_every_kind_are_resized(tmp_path: Path, heads: tuple[HeadKind, ...]) -> None:
+    card = new_card("tiny_lite", OLD)
+    architecture = card.architecture.model_copy(update={"heads": heads})
+    path = tmp_path / "old.safetensors"
+    before = written(path, card.model_copy(update={"architecture": architecture}))
+    begin = initial_model("tiny_lite", ("dog", "horse"), str(path), None)
+    assert begin.card.architecture.heads == heads
+    assert_fine_tuned(before, begin.model, OLD, ("dog", "horse"))
+
+
+class TestImported:
+    """Weights of other projects, whose cards differ from the zoo's."""
+
+    def test_everything_but_the_classes_stays(self, tmp_path: Path) -> None:
+        zoo = new_card("tiny_lite", OLD)
+        card = zoo.model_copy(
+            update={
+                "architecture": zoo.architecture.model_copy(
+                    update={"norm_epsilon": 1e-5, "activation": "relu", "padding": "tensorflow"}
+                ),
+                "preprocessing": zoo.preprocessing.model_copy(update={"channel_order": "bgr"}),
+                "default_boxes": zoo.default_boxes.model_copy(
+                    update={"clip": "corners", "variances": (0.2, 0.2, 0.3, 0.3)}
+                ),
+                "postprocessing": PostProcessing(scores="sigmoid", keep=7),
+                "metrics": {"map": 0.5},
+                "parity": {"reference": "theirs"},
+            }
+        )
+        path = tmp_path / "imported.safetensors"
+        before = written(path, card)
+        begin = initial_model("tiny_lite", ("cow", "pig"), str(path), None)
+        for part in ("architecture", "preprocessing", "default_boxes", "postprocessing"):
+            assert getattr(begin.card, part) == getattr(card, part)
+        # What was measured, and with what it compared equal, are the old weights.
+        assert begin.card.metrics == {}
+        assert begin.card.parity is None
+        assert_fine_tuned(before, begin.model, OLD, ("cow", "pig"))
+        with pytest.raises(InputError, match=r"imported\.safetensors keeps its input of 64x64"):
+            initial_model("tiny_lite", OLD, str(path), (96, 96))
+
+    def test_another_size_keeps_the_set_and_the_clipping(self, tmp_path: Path) -> None:
+        card = new_card("tiny_plain", OLD, box_set="coco", image_size=(96, 96))
+        boxes = card.default_boxes.model_copy(update={"clip": "centre-size"})
+        path = tmp_path / "old.safetensors"
+        written(path, card.model_copy(update={"default_boxes": boxes}))
+        begin = initial_model("tiny_plain", OLD, str(path), (96, 128))
+        other = new_card("tiny_plain", OLD, box_set="coco", image_size=(96, 128)).default_boxes
+        assert begin.card.default_boxes == other.model_copy(update={"clip": "centre-size"})
+        assert begin.card.preprocessing.image_size == (96, 128)
+
+    def test_boxes_that_the_zoo_cannot_derive_keep_their_size(self, tmp_path: Path) -> None:
+        card = new_card("tiny_lite", OLD)
+        levels = (
+            card.default_boxes.levels[0].model_copy(update={"min_size": 11.0}),
+            *card.default_boxes.levels[1:],
+        )
+        boxes = card.default_boxes.model_copy(update={"levels": levels})
+        path = tmp_path / "old.safetensors"
+        written(path, card.model_copy(update={"default_boxes": boxes}))
+        assert initial_model("tiny_lite", OLD, str(path), (64, 64)).card.default_boxes == boxes
+        with pytest.raises(InputError, match="leave out --image-size"):
+            initial_model("tiny_lite", OLD, str(path), (96, 96))
+
+
+class TestTimm:
+    def test_the_backbone_is_recorded_and_kept(self, tmp_path: Path) -> None:
+        pytest.importorskip("timm")
+        begin = initial_model("tiny_plain", OLD, "none", (96, 96), backbone="timm:test_resnet")
+        assert begin.card.architecture.backbone == "timm:test_resnet"
+        path = tmp_path / "old.safetensors"
+        before = written(path, begin.card)
+        for given in (None, "timm:test_resnet"):
+            again = initial_model("tiny_plain", ("cat",), str(path), None, backbone=given)
+            assert again.card.architecture == begin.card.architecture
+            assert_fine_tuned(before, again.model, OLD, ("cat",))
+        larger = initial_model("tiny_plain", OLD, str(path), (96, 128))
+        assert larger.card.architecture == begin.card.architecture
+        with pytest.raises(
+            InputError, match="has the backbone timm:test_resnet, not timm:resnet18"
+        ):
+            initial_model("tiny_plain", OLD, str(path), None, backbone="timm:resnet18")
+
+
+class TestDefaultBoxes:
+    def test_both_published_sets(self) -> None:
+        chosen = {
+            choice: initial_model("tiny_plain", OLD, "none", None, default_boxes=choice)
+            for choice in ("zoo", "voc", "coco")
+        }
+        smallest = {
+            choice: begin.card.default_boxes.levels[0].min_size for choice, begin in chosen.items()
+        }
+        assert smallest["zoo"] == smallest["voc"] == pytest.approx(0.1 * 64)
+        assert smallest["coco"] == pytest.approx(0.07 * 64)
+
+    def test_a_checkpoint_brings_its_own(self, tmp_path: Path) -> None:
+        path, _ = saved(tmp_path, "tiny_plain")
+        with pytest.raises(InputError, match="brings its own default boxes"):
+            initial_model("tiny_plain", OLD, str(path), None, default_boxes="coco")

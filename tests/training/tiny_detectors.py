@@ -6,6 +6,7 @@ how its pictures are divided; ``tiny_lite`` has the separable ones.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -38,10 +39,17 @@ class TinyBackbone(Backbone):
         self.load_state_dict(weights)
 
 
+def tiny_model(name: str, like: str) -> ZooModel:
+    return replace(MODELS[like], name=name, summary="", backbone=name, image_size=SIZE)
+
+
 @contextmanager
 def registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, stride, separable in (("tiny_plain", 8, False), ("tiny_lite", 16, True)):
+        for name, stride, like in (
+            ("tiny_plain", 8, "ssd300_vgg16"),
+            ("tiny_lite", 16, "ssdlite320_mobilenet_v2"),
+        ):
             patch.setitem(BACKBONES, name, partial(TinyBackbone, stride))
-            patch.setitem(MODELS, name, ZooModel(name, "", name, SIZE, separable))
+            patch.setitem(MODELS, name, tiny_model(name, like))
         yield

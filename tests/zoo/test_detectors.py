@@ -8,7 +8,7 @@ from multibox.card import ModelCard
 from multibox.default_boxes import default_boxes
 from multibox.errors import InputError
 from multibox.ssd.model import SSD
-from multibox.zoo import MODELS, find_model, new_card
+from multibox.zoo import MODELS, BoxSet, find_model, new_card
 
 SIZES = [None, (64, 64), (65, 127), (201, 140), (513, 640)]
 
@@ -33,23 +33,58 @@ def test_outputs_match_the_default_boxes(name: str, size: tuple[int, int] | None
     assert model.default_boxes.shape == boxes.shape
 
 
+BOX_SETS = [(model.name, box_set) for model in MODELS.values() for box_set in model.box_sets]
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("box_set", ["voc", "coco"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "box_set"), BOX_SETS)
 def test_default_boxes_make_sense_at_every_size(
-    name: str, box_set: str, size: tuple[int, int] | None
+    name: str, box_set: BoxSet, size: tuple[int, int] | None
 ) -> None:
     spec = new_card(name, ["object"], image_size=size, box_set=box_set).default_boxes
     side = min(spec.image_size)
-    sizes = [level.min_size for level in spec.levels]
-    assert sizes == sorted(set(sizes))
-    assert 0.03 * side < sizes[0]
-    assert sizes[-1] <= 0.96 * side
-    for level, following in zip(spec.levels, spec.levels[1:], strict=False):
-        assert level.max_size == following.min_size
     height, width = spec.image_size
-    _, _, w, h = default_boxes(spec)[0]
-    assert w * width == pytest.approx(h * height)  # square in pixels, not in fractions
+    boxes = default_boxes(spec.model_copy(update={"clip": "none"}))
+    areas = []  # of a level's first box: each level's boxes are larger than those before
+    for level in spec.levels:
+        _, _, w, h = boxes[0]
+        # Square in pixels, not in fractions; TensorFlow's scale with either side.
+        assert w * width == pytest.approx(h * height) or level.shapes
+        areas.append(float(w * h) * width * height)
+        boxes = boxes[level.grid[0] * level.grid[1] * level.boxes_per_cell :]
+    assert areas == sorted(set(areas))
+    assert 0.03 * side < areas[0] ** 0.5
+    assert areas[-1] ** 0.5 <= 0.96 * (height * width) ** 0.5
+    for level, following in zip(spec.levels, spec.levels[1:], strict=False):
+        assert level.max_size in (following.min_size, None)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, model in MODELS.items() if len(model.box_sets) < 2]
+)
+def test_a_set_that_was_not_published_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} was published with one set"):
+        new_card(name, ["object"], box_set="coco")
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "timm", "nope:x"])
+def test_only_timm_backbones_can_be_chosen(backbone: str) -> None:
+    with pytest.raises(InputError, match=f"no backbone {backbone} to choose.*timm:NAME"):
+        new_card("ssd300_vgg16", ["object"], backbone=backbone)
+
+
+def test_another_backbone_leaves_the_habits_of_the_own_one() -> None:
+    card = new_card("ssdlite300_mobilenet_v2", ["object"], backbone="timm:resnet18")
+    assert card.architecture.backbone == "timm:resnet18"
+    assert card.architecture.strides == (16, 32)
+    assert card.architecture.padding == "symmetric"
+    assert card.architecture.backbone_norm_epsilon is None
+    own = new_card("ssdlite300_mobilenet_v2", ["object"])
+    assert own.architecture.padding == "tensorflow"
+    assert card.default_boxes == own.default_boxes
+    # Other networks have seen RGB.
+    caffe = new_card("ssd300_mobilenet_v1", ["object"], backbone="timm:resnet18")
+    assert caffe.preprocessing.channel_order == "rgb"
 
 
 def test_a_non_square_network_runs() -> None:

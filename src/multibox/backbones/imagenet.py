@@ -1,6 +1,5 @@
 """Where ImageNet weights come from, and the preprocessing that belongs to each set."""
 
-import socket
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.models import get_weight
 
+from multibox.backbones.online import patience
+from multibox.backbones.timm import PREFIX, TimmSource
 from multibox.errors import InputError
 
 _IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -27,6 +28,11 @@ class ImageNetSource:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def origin(self) -> str:
+        """What a card says about where they came from."""
+        return f"torchvision's {self.weights}"
+
     def download(self) -> dict[str, Tensor]:
         """The state dict, from torch's cache or from torchvision's server.
 
@@ -34,12 +40,11 @@ class ImageNetSource:
         """
         weights = get_weight(self.weights)
         file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(20)  # a firewall that swallows packets must not hang the run
         try:
-            state: dict[str, Tensor] = weights.get_state_dict(
-                progress=False, check_hash=True, weights_only=True
-            )
+            with patience(20):
+                state: dict[str, Tensor] = weights.get_state_dict(
+                    progress=False, check_hash=True, weights_only=True
+                )
         except (OSError, HTTPException) as error:  # URLError is an OSError
             raise InputError(
                 f"{file} is missing and cannot be downloaded ({error}): "
@@ -50,11 +55,10 @@ class ImageNetSource:
                 f"{file} is damaged, or its download was: delete it and try again, "
                 "or start without ImageNet weights: --weights none"
             ) from error
-        finally:
-            socket.setdefaulttimeout(timeout)
         return state
 
 
+_RESNET50 = ImageNetSource("ResNet50_Weights.IMAGENET1K_V1", _IMAGENET_MEAN, _IMAGENET_STD)
 _SOURCES = {
     "vgg16": ImageNetSource("VGG16_Weights.IMAGENET1K_V1", _IMAGENET_MEAN, _IMAGENET_STD),
     "vgg16:features": ImageNetSource(
@@ -66,16 +70,28 @@ _SOURCES = {
     "mobilenet_v3_large": ImageNetSource(
         "MobileNet_V3_Large_Weights.IMAGENET1K_V1", _IMAGENET_MEAN, _IMAGENET_STD
     ),
+    "mobilenet_v3_small": ImageNetSource(
+        "MobileNet_V3_Small_Weights.IMAGENET1K_V1", _IMAGENET_MEAN, _IMAGENET_STD
+    ),
+    "resnet34": ImageNetSource("ResNet34_Weights.IMAGENET1K_V1", _IMAGENET_MEAN, _IMAGENET_STD),
+    "resnet50": _RESNET50,
+    "resnet50_stride32": _RESNET50,
 }
 
 
-def imagenet_source(backbone: str) -> ImageNetSource:
+def imagenet_source(
+    backbone: str, image_size: tuple[int, int] = (224, 224)
+) -> ImageNetSource | TimmSource:
     """The weights a backbone starts from.
+
+    ``image_size`` (height, width) is for those of timm's networks that are built for one input.
 
     ``vgg16`` takes everything, fc6 and fc7 included, from ``IMAGENET1K_V1`` with that set's mean
     and std; ``vgg16:features`` takes the convolutions of the Caffe original with Caffe's means and
     leaves fc6 and fc7 to Xavier. The two differ in input scale and are never mixed.
     """
+    if backbone.startswith(PREFIX):
+        return TimmSource(backbone.removeprefix(PREFIX), image_size)
     try:
         return _SOURCES[backbone]
     except KeyError:

@@ -65,7 +65,12 @@ class Vgg16(Backbone):
         conv4_3 = self.features[: self._conv4_3](images)
         x = self.features[self._conv4_3 :](conv4_3)
         x = torch.relu(self.fc6(self.pool5(x)))
-        return [self.l2norm(conv4_3), torch.relu(self.fc7(x))]
+        return [self.rescaled(conv4_3), torch.relu(self.fc7(x))]
+
+    def rescaled(self, conv4_3: Tensor) -> Tensor:
+        """What the head sees of conv4_3: brought to the scale of the other maps."""
+        normalised: Tensor = self.l2norm(conv4_3)
+        return normalised
 
     def early_layers(self) -> tuple[nn.Module, ...]:
         """conv1_1 to conv2_2."""
@@ -92,3 +97,17 @@ class Vgg16(Backbone):
             fc7 = weights["classifier.3.weight"]
             self.fc7.weight.copy_(fc7[::4, ::4, None, None])
             self.fc7.bias.copy_(weights["classifier.3.bias"][::4])  # type: ignore[union-attr]
+
+
+class Vgg16BatchNorm(Vgg16):
+    """conv4_3 brought to scale by a BatchNorm instead, as qfgaohao/pytorch-ssd does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.l2norm
+        self.norm = nn.BatchNorm2d(512)
+
+    def rescaled(self, conv4_3: Tensor) -> Tensor:
+        """What the head sees of conv4_3."""
+        normalised: Tensor = self.norm(conv4_3)
+        return normalised

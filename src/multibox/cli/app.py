@@ -33,6 +33,11 @@ app.command(
     help="Measure a model's average precision on labelled pictures.",
 )
 app.command(
+    "multibox.cli.import_:import_",
+    name="import",
+    help="Turn another project's weights into a checkpoint, and compare the two networks.",
+)
+app.command(
     "multibox.cli.models:models",
     name="models",
     help="List the detectors that can be trained, or show one of them in full.",

@@ -5,12 +5,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
 from multibox.errors import InputError
+from multibox.training.recipe_cards import choose
 from multibox.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ else:
     RecipeOptions = create_model(
         "RecipeOptions",
         **{
-            key: (field.annotation | None, Field(None, description=field.description))
+            key: (
+                Annotated[field.annotation | None, Parameter(negative_iterable=())],
+                Field(None, description=field.description),
+            )
             for key, field in Recipe.model_fields.items()
             if key != "name"
         },
@@ -31,10 +35,12 @@ def train(
     data: Path,
     /,
     *,
-    model: str,
-    weights: str = "backbone",
+    model: str | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
     classes: Annotated[list[str] | None, Parameter(negative=())] = None,
     image_size: str | None = None,
+    default_boxes: Literal["zoo", "voc", "coco"] = "zoo",
     out: Path | None = None,
     recipe: str = "modern",
     seed: int = 0,
@@ -46,21 +52,29 @@ def train(
     Parameters
     ----------
     data
-        A folder or file of labelled pictures: VOC, COCO or YOLO, with or without splits.
+        A folder or file of labelled pictures: VOC, COCO or YOLO, with or without splits. Several
+        are merged: VOCdevkit/VOC2007+VOC2012.
     model
-        The detector, one of those that "multibox models" lists.
+        The detector, one of those that "multibox models" lists; a recipe card brings its own.
+    backbone
+        One of timm's networks in the place of the detector's own: timm:NAME, as in timm:resnet18.
     weights
-        What to start from: "backbone" (ImageNet; for VGG-16 also "backbone:features", the Caffe
-        original's convolutions and means), "none", or a checkpoint to fine-tune.
+        What to start from: "backbone" (the default: ImageNet; for VGG-16 also "backbone:features",
+        the Caffe original's convolutions and means), "none", or a checkpoint to fine-tune.
     classes
         Train on some of the data's classes: A,B or the flag several times; a name with a comma in
         double quotes.
     image_size
         Pixels of the network's input, one number or HEIGHTxWIDTH; the detector's own by default.
+    default_boxes
+        The sizes of the default boxes: the detector's own ("zoo"), or where it was published with
+        both, those for VOC or the smaller ones for COCO.
     out
         The run folder; runs/DATA-MODEL by default, numbered.
     recipe
-        "modern" or "paper": what the keys below are set to unless given.
+        "modern" or "paper": what the keys below are set to unless given. Or the card of a
+        published training, such as voc0712-ssd300 (docs/recipes.md has all), which also names the
+        model and the weights, and is compared with the data.
     seed
         Fixes the order of the pictures, their augmentation and the new weights.
     resume
@@ -68,6 +82,8 @@ def train(
     """
     # Before torch's two seconds, so that a wrong call is answered at once.
     size = None if image_size is None else _image_size(image_size)
+    keys = {} if options is None else options.model_dump(exclude_none=True)
+    choose(recipe, model, weights, default_boxes, keys)
     try:
         from multibox.training.train import train as run_training
     except ModuleNotFoundError as error:
@@ -80,16 +96,18 @@ def train(
     result = run_training(
         data,
         model=model,
+        backbone=backbone,
         weights=weights,
         classes=None if classes is None else _split_names(classes),
         image_size=size,
+        default_boxes=default_boxes,
         out=out,
         recipe=recipe,
         seed=seed,
         resume=resume,
         report=lambda line: print(line, file=sys.stderr),
         quiet=False,
-        **({} if options is None else options.model_dump(exclude_none=True)),
+        **keys,
     )
     best = "" if result.best_map is None else f" (mAP {result.best_map:.4f} on validation)"
     if os.environ.get("RANK", "0") == "0":

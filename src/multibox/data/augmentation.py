@@ -12,13 +12,23 @@ import cv2
 import numpy as np
 
 from multibox.boxes import Boxes, centre_inside
-from multibox.data.crops import Canvas, Window, draw_canvas, draw_window, whole
+from multibox.data.crops import (
+    Canvas,
+    CropSampler,
+    Window,
+    draw_canvas,
+    draw_window,
+    whole,
+)
 from multibox.data.photometric import Distortion, Photometric, distort
 from multibox.data.samples import Sample
 from multibox.errors import InputError
 from multibox.imaging import Image
 
 Interpolation = Literal["linear", "cubic", "area", "nearest", "lanczos4"]
+
+INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "cubic", "area", "nearest", "lanczos4")
+"""What Caffe SSD draws from."""
 
 _INTERPOLATION = {
     "linear": cv2.INTER_LINEAR,
@@ -41,10 +51,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The paper's chain (section 2.2) with Caffe SSD's probabilities; every part can be turned off.
+    """The paper's chain (sections 2.2 and 3.6) with Caffe SSD's probabilities.
 
-    ``size`` is the (height, width) of the network's input and ``fill`` the RGB colour around an
-    expanded picture, the mean the network subtracts.
+    Every part can be turned off. ``size`` is the (height, width) of the network's input and
+    ``fill`` the RGB colour around an expanded picture, the mean the network subtracts.
     """
 
     size: tuple[int, int]
@@ -56,9 +66,11 @@ class Augmentation:
     """The largest canvas, in widths and heights of the picture; at least 1."""
     crop: bool = True
     """False: the whole (expanded) picture is always used."""
+    crop_sampler: CropSampler = "caffe"
+    """How one of the paper's seven samplers is chosen."""
     mirror: float = 0.5
     """The probability of mirroring left and right."""
-    interpolations: tuple[Interpolation, ...] = ("linear", "cubic", "area", "nearest", "lanczos4")
+    interpolations: tuple[Interpolation, ...] = INTERPOLATIONS
     """The resizing methods drawn from, evenly."""
     min_side: float = 1.0
     """Objects whose visible part is narrower or lower are dropped, in pixels of the input; above
@@ -93,7 +105,9 @@ class Augmentation:
             width, height, rng, probability=self.expand_probability, max_ratio=self.expand_ratio
         )
         objects = sample.boxes[~sample.crowd]
-        window = draw_window(canvas, objects, rng) if self.crop else whole(canvas)
+        window = whole(canvas)
+        if self.crop:
+            window = draw_window(canvas, objects, rng, self.crop_sampler)
         interpolation = self.interpolations[int(rng.integers(len(self.interpolations)))]
         return Decision(window, distortion, interpolation, bool(rng.random() < self.mirror))
 

@@ -223,6 +223,12 @@ def class_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(distinct.values())
 
 
+def first_few(names: Sequence[str], shown: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 def problems_summary(data: DataSet, examples: int = 3) -> list[str]:
     """One line for each kind of problem: how many, what, what was done, and the first examples."""
     groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)

@@ -9,7 +9,7 @@ JSON file itself to choose it):
 4. pictures with VOC XML files (``loose_xml``)
 
 A folder that holds one folder only is looked into for the first three: archives are often unpacked
-that way.
+that way. Several data sets are merged (``merging``).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from multibox.data import coco, loose_xml, voc, yolo
 from multibox.data.files import name_key, subfolders
 from multibox.data.labels import Catalogue, LabelledPicture, read_samples
+from multibox.data.merging import DataPath, Part, data_paths, merge, part_names
 from multibox.data.samples import DataSet
 from multibox.data.splits import ALL, complete, find_split
 from multibox.errors import InputError
@@ -87,7 +88,7 @@ class LabelledData:
 
 
 def open_data(
-    path: str | Path,
+    path: DataPath,
     *,
     split: str | None = None,
     classes: Sequence[str] | None = None,
@@ -95,6 +96,8 @@ def open_data(
 ) -> DataSet:
     """Read one split of the labelled pictures at ``path``, a folder or a YAML or JSON file.
 
+    ``path`` may also name several data sets, which are merged: a sequence of paths, or one text
+    that joins them with ``+``.
     ``split`` may be a synonym (``valid``, ``validation``, and ``train`` for ``train2017``); None
     or ``all`` gives every picture once. Where the data has no training or validation split one is
     made from ``seed`` (see ``splits.complete``), which a note says. ``classes`` restricts the
@@ -108,7 +111,7 @@ def open_data(
     return read_labels(path, seed=seed).open(split, classes=classes)
 
 
-def available_splits(path: str | Path, seed: int = 0) -> tuple[str, ...]:
+def available_splits(path: DataPath, seed: int = 0) -> tuple[str, ...]:
     """The names of the splits that ``open_data`` knows at ``path``, those it makes included.
 
     Raises InputError as ``open_data`` does.
@@ -116,14 +119,24 @@ def available_splits(path: str | Path, seed: int = 0) -> tuple[str, ...]:
     return read_labels(path, seed=seed).splits
 
 
-def read_labels(path: str | Path, *, seed: int = 0) -> LabelledData:
+def read_labels(path: DataPath, *, seed: int = 0) -> LabelledData:
     """Read the labels at ``path`` once, for several splits; ``seed`` is that of ``open_data``.
 
     Raises InputError where no data set is recognised or a label file cannot be parsed.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder: check the path to the data")
+    paths = data_paths(path)
+    if len(paths) == 1:
+        root, catalogue = _read(paths[0])
+    else:
+        root, names = part_names(paths)
+        parts = [Part(name, _read(place)[1]) for name, place in zip(names, paths, strict=True)]
+        catalogue = merge(parts, seed)
+    splits, made = complete(catalogue.splits, lambda picture: picture.id, seed)
+    return LabelledData(root, replace(catalogue, splits=splits, notes=(*catalogue.notes, *made)))
+
+
+def _read(path: Path) -> tuple[Path, Catalogue]:
+    """The folder of the one data set at ``path``, and its labels as they are."""
     path, found = _locate(path)
     if not found:
         raise InputError(
@@ -131,12 +144,10 @@ def read_labels(path: str | Path, *, seed: int = 0) -> LabelledData:
             "COCO JSON, a YOLO YAML (or classes.txt), or pictures with VOC XML files"
         )
     catalogue = found[0][1].read(path)
-    splits, made = complete(catalogue.splits, lambda picture: picture.id, seed)
-    notes = [*catalogue.notes, *made]
     if others := [words for words, _ in found[1:]]:
-        notes.insert(0, f"read as {found[0][0]}; also there: {', '.join(others)}")
-    root = path if path.is_dir() else path.parent
-    return LabelledData(root, replace(catalogue, splits=splits, notes=tuple(notes)))
+        note = f"read as {found[0][0]}; also there: {', '.join(others)}"
+        catalogue = replace(catalogue, notes=(note, *catalogue.notes))
+    return path if path.is_dir() else path.parent, catalogue
 
 
 def _locate(path: Path) -> tuple[Path, list[tuple[str, _Format]]]:

@@ -29,14 +29,15 @@ class Distortion:
     hue: float = 0.0
     """Degrees added to the H of HSV, on the circle of 360."""
     contrast_last: bool = False
+    hue_wraps: bool = True
+    """False: a hue turned back beyond red, 0 degrees, stays red (Caffe, in steps of 2 degrees)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photometric:
     """The strengths of the distortions: each is drawn evenly, and applied with ``probability``.
 
-    Caffe's hue of 18 is on OpenCV's half circle of 180, hence 36 degrees here. Where Caffe lets
-    red saturate at hue 0, ours goes on around the circle.
+    Caffe's hue of 18 is on OpenCV's half circle of 180, hence 36 degrees here.
     """
 
     brightness: float = 32.0
@@ -46,6 +47,8 @@ class Photometric:
     hue: float = 36.0
     """Largest change either way, degrees."""
     probability: float = 0.5
+    hue_wraps: bool = True
+    """False: hues turned back beyond red stay red, as Caffe's 8-bit arithmetic leaves them."""
 
     def draw(self, rng: np.random.Generator) -> Distortion:
         """Draw one picture's distortion; always takes nine numbers from ``rng``."""
@@ -66,6 +69,7 @@ class Photometric:
             saturation=float(drawn[2]) if saturation else 1.0,
             hue=float(drawn[3]) if hue else 0.0,
             contrast_last=bool(chances[4] < 0.5),
+            hue_wraps=self.hue_wraps,
         )
 
 
@@ -77,18 +81,25 @@ def distort(image: Image, distortion: Distortion) -> Image:
     if not distortion.contrast_last:
         image = _scale(image, distortion.contrast)
     if distortion.saturation != 1 or distortion.hue:
-        image = _change_colours(image, distortion.saturation, distortion.hue)
+        image = _change_colours(image, distortion)
     if distortion.contrast_last:
         image = _scale(image, distortion.contrast)
     return image
 
 
-def _change_colours(image: Image, saturation: float, hue: float) -> Image:
-    # HSV_FULL puts the circle on 256 levels: adding to uint8 then wraps around it by itself.
-    h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    h = h + np.uint8(round(hue * 256 / 360) % 256)
-    hsv = cv2.merge([h, _scale(np.asarray(s, np.uint8), saturation), v])
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)
+def _change_colours(image: Image, distortion: Distortion) -> Image:
+    if distortion.hue_wraps:
+        # HSV_FULL puts the circle on 256 levels: adding to uint8 then wraps around it by itself.
+        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+        h = h + np.uint8(round(distortion.hue * 256 / 360) % 256)
+        back = cv2.COLOR_HSV2RGB_FULL
+    else:
+        # 180 levels: stopped at 0, and above 179 the way back goes around the circle.
+        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+        h = np.maximum(h + np.int16(round(distortion.hue / 2)), 0).astype(np.uint8)
+        back = cv2.COLOR_HSV2RGB
+    hsv = cv2.merge([h, _scale(np.asarray(s, np.uint8), distortion.saturation), v])
+    return np.asarray(cv2.cvtColor(hsv, back), np.uint8)
 
 
 def _scale(samples: Image, factor: float) -> Image:

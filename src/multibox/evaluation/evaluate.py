@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
+from multibox.data.merging import DataPath, is_data_path
 from multibox.data.open import read_labels
 from multibox.data.readable import without_unreadable
 from multibox.data.samples import DataSet, Sample
@@ -13,7 +15,7 @@ from multibox.evaluation.measure import Evaluation, Metric, evaluate_model
 
 def evaluate(
     model: str | Path | Detector,
-    data: str | Path | DataSet | Sequence[Sample],
+    data: DataPath | DataSet | Sequence[Sample],
     *,
     split: str | None = None,
     metric: Metric = "voc07",
@@ -23,24 +25,28 @@ def evaluate(
     """Measure ``model`` on ``data``.
 
     ``model`` is what ``load`` takes, or a ``Detector``. ``data`` is a folder or file of labelled
-    pictures, or samples, whose labels then index the detector's names. ``split`` is for files: by
-    default ``test`` where there is one, else ``val``. ``on_progress(done, total)`` is called after
-    each batch of ``batch_size`` pictures.
+    pictures (several of them are merged), or samples, whose labels then index the detector's names.
+    ``split`` is for files: by default ``test`` where there is one, else ``val``.
+    ``on_progress(done, total)`` is called after each batch of ``batch_size`` pictures.
 
     Raises: InputError when the model, the data or the split cannot be used, and for a picture that
     cannot be read.
     """
-    dataset = open_for_evaluation(data, split) if isinstance(data, str | Path) else data
     detector = model if isinstance(model, Detector) else load(model)
-    if not isinstance(dataset, DataSet):
-        dataset = DataSet(dataset, detector.names, split="", root=Path(), layout="samples")
+    if is_data_path(data):
+        dataset = open_for_evaluation(data, split)
+    elif isinstance(data, DataSet):
+        dataset = data
+    else:
+        samples = cast(Sequence[Sample], data)
+        dataset = DataSet(samples, detector.names, split="", root=Path(), layout="samples")
     evaluation, _ = evaluate_model(
         detector, dataset, metric=metric, batch_size=batch_size, on_progress=on_progress
     )
     return evaluation
 
 
-def open_for_evaluation(data: str | Path, split: str | None = None) -> DataSet:
+def open_for_evaluation(data: DataPath, split: str | None = None) -> DataSet:
     """The pictures to measure on: those of ``split``, else of ``test``, else of ``val``.
 
     Pictures that cannot be decoded are left out, as in training, and are problems of the data set.

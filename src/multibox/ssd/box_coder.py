@@ -1,4 +1,8 @@
-"""Boxes to regression targets and back (paper section 2.2, the g-hat below equation 2)."""
+"""Boxes to regression targets and back (paper section 2.2, "Training objective", equation 2).
+
+Of an object g and its default box d: g-hat = ((g_cx - d_cx) / d_w, (g_cy - d_cy) / d_h,
+log(g_w / d_w), log(g_h / d_h)), here divided by variances, which are Caffe's and not in the paper.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +11,7 @@ from torch import Tensor
 
 
 def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> Tensor:
-    """Offsets that take ``default_boxes`` to ``boxes``.
+    """g-hat: the offsets that take ``default_boxes`` (d) to ``boxes`` (g).
 
     ``boxes [..., 4]`` are corners (x0, y0, x1, y1), ``default_boxes [..., 4]`` are
     (cx, cy, w, h), both in the same unit; sides must be positive. Returns ``[..., 4]``:
@@ -25,9 +29,22 @@ def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> 
     return offsets / offsets.new_tensor(variances)
 
 
-def decode(offsets: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> Tensor:
-    """The inverse of :func:`encode`: corner boxes ``[..., 4]`` in the default boxes' unit."""
+def decode(
+    offsets: Tensor,
+    default_boxes: Tensor,
+    variances: Sequence[float],
+    *,
+    largest_log_ratio: float | None = None,
+) -> Tensor:
+    """The inverse of :func:`encode`: corner boxes ``[..., 4]`` in the default boxes' unit.
+
+    ``largest_log_ratio`` bounds the logarithm of a side's ratio to its default box (torchvision:
+    log(1000 / 16)); the paper and Caffe have no bound.
+    """
     scaled = offsets * offsets.new_tensor(variances)
     centre = default_boxes[..., :2] + scaled[..., :2] * default_boxes[..., 2:]
-    half = default_boxes[..., 2:] * torch.exp(scaled[..., 2:]) / 2
+    log_ratio = scaled[..., 2:]
+    if largest_log_ratio is not None:
+        log_ratio = log_ratio.clamp(max=largest_log_ratio)
+    half = default_boxes[..., 2:] * torch.exp(log_ratio) / 2
     return torch.cat([centre - half, centre + half], dim=-1)

@@ -4,19 +4,24 @@ import torch
 from torch import Tensor
 
 
-def hard_negatives(background_loss: Tensor, positive: Tensor, ratio: float = 3.0) -> Tensor:
+def hard_negatives(
+    background_loss: Tensor, classes: Tensor, ratio: float = 3.0, *, at_least: int = 0
+) -> Tensor:
     """The negatives with the highest loss, at most ``ratio`` for each positive of the same picture.
 
-    ``background_loss [b, n]`` is each default box's loss were it background; ``positive [b, n]``
-    marks the matched ones. Returns a mask ``[b, n]``. A picture without positives gets none, as in
-    Caffe (MineHardExamples). One partial selection for the batch instead of two full sorts.
+    ``background_loss [b, n]`` is each default box's loss were it background; ``classes [b, n]`` is
+    above 0 for the matched ones and 0 for those that may be negatives. Returns a mask ``[b, n]``.
+    A picture without positives gets none, as in Caffe (MineHardExamples), or ``at_least`` so many,
+    as TensorFlow's ``min_negatives_per_image`` gives every picture. One partial selection for the
+    batch instead of two full sorts.
     """
-    wanted = (positive.sum(dim=1) * ratio).long()
-    wanted = torch.minimum(wanted, (~positive).sum(dim=1))
+    candidate = classes == 0
+    wanted = ((classes > 0).sum(dim=1) * ratio).long().clamp_(min=at_least)
+    wanted = torch.minimum(wanted, candidate.sum(dim=1))
     most = int(wanted.max()) if len(wanted) else 0
-    mask = torch.zeros_like(positive)
+    mask = torch.zeros_like(candidate)
     if most == 0:
         return mask
-    hardest = background_loss.masked_fill(positive, -torch.inf).topk(most, dim=1).indices
+    hardest = background_loss.masked_fill(~candidate, -torch.inf).topk(most, dim=1).indices
     within = torch.arange(most, device=hardest.device) < wanted[:, None]
     return mask.scatter_(1, hardest, within)

@@ -6,54 +6,76 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from multibox.card import ExtraLayer
+from multibox.card import ExtraKind, ExtraLayer, HeadKind
 
-_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+Norm = Callable[[int], nn.Module]
 
 
-def extra_layer(depth: int, layer: ExtraLayer) -> nn.Sequential:
-    """1x1 to ``squeeze`` channels, then 3x3 with a stride (conv8_1 and conv8_2, ...)."""
-    return nn.Sequential(
-        nn.Conv2d(depth, layer.squeeze, 1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(
-            layer.squeeze, layer.channels, layer.kernel, stride=layer.stride, padding=layer.padding
-        ),
-        nn.ReLU(inplace=True),
+def batch_norm(epsilon: float) -> Norm:
+    """BatchNorm as SSDLite's published training sets it: slow statistics."""
+    return partial(nn.BatchNorm2d, eps=epsilon, momentum=0.03)
+
+
+def extra_layer(kind: ExtraKind, depth: int, layer: ExtraLayer, norm: Norm) -> nn.Sequential:
+    """1x1 to ``squeeze`` channels, then 3x3 with a stride (conv8_1 and conv8_2, ...).
+
+    SSDLite's is 1x1, depthwise 3x3 with a stride, 1x1.
+    """
+    if kind == "conv":
+        return nn.Sequential(
+            nn.Conv2d(depth, layer.squeeze, 1),
+            nn.ReLU(inplace=True),
+            _strided(layer, layer.channels, bias=True),
+            nn.ReLU(inplace=True),
+        )
+    if kind == "conv-norm":
+        return nn.Sequential(
+            nn.Conv2d(depth, layer.squeeze, 1, bias=False),
+            norm(layer.squeeze),
+            nn.ReLU(inplace=True),
+            _strided(layer, layer.channels),
+            norm(layer.channels),
+            nn.ReLU(inplace=True),
+        )
+    separable = [
+        nn.Conv2d(depth, layer.squeeze, 1, bias=False),
+        norm(layer.squeeze),
+        nn.ReLU6(inplace=True),
+        _strided(layer, layer.squeeze, groups=layer.squeeze),
+        norm(layer.squeeze),
+        nn.ReLU6(inplace=True),
+        nn.Conv2d(layer.squeeze, layer.channels, 1, bias=False),
+        norm(layer.channels),
+    ]
+    if kind == "separable":
+        separable.append(nn.ReLU6(inplace=True))
+    return nn.Sequential(*separable)
+
+
+def _strided(layer: ExtraLayer, channels: int, *, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(
+        layer.squeeze,
+        channels,
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=groups,
+        bias=bias,
     )
 
 
-def separable_extra_layer(depth: int, layer: ExtraLayer) -> nn.Sequential:
-    """1x1, depthwise 3x3 with a stride, 1x1, each with BatchNorm and ReLU6."""
+def predictor(kind: HeadKind, depth: int, outputs: int, norm: Norm) -> nn.Module:
+    """A 3x3 convolution, one small kernel a value; SSDLite's is depthwise 3x3, then 1x1."""
+    if kind == "conv3x3":
+        return nn.Conv2d(depth, outputs, 3, padding=1)
+    if kind == "conv1x1":
+        return nn.Conv2d(depth, outputs, 1)
     return nn.Sequential(
-        *_conv_norm(depth, layer.squeeze, 1),
-        *_conv_norm(
-            layer.squeeze, layer.squeeze, layer.kernel,
-            stride=layer.stride, padding=layer.padding, groups=layer.squeeze,
-        ),
-        *_conv_norm(layer.squeeze, layer.channels, 1),
-    )  # fmt: skip
-
-
-def predictor(depth: int, outputs: int) -> nn.Conv2d:
-    """A 3x3 convolution: one small kernel a value."""
-    return nn.Conv2d(depth, outputs, 3, padding=1)
-
-
-def separable_predictor(depth: int, outputs: int) -> nn.Sequential:
-    """Depthwise 3x3 with BatchNorm and ReLU6, then 1x1."""
-    return nn.Sequential(
-        *_conv_norm(depth, depth, 3, padding=1, groups=depth), nn.Conv2d(depth, outputs, 1)
+        nn.Conv2d(depth, depth, 3, padding=1, groups=depth, bias=False),
+        norm(depth),
+        nn.ReLU6(inplace=True),
+        nn.Conv2d(depth, outputs, 1),
     )
-
-
-def _conv_norm(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
-) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(
-        inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False
-    )
-    return conv, _norm(outputs), nn.ReLU6(inplace=True)
 
 
 class Heads(nn.Module):
@@ -64,19 +86,20 @@ class Heads(nn.Module):
 
     def __init__(
         self,
+        kinds: Sequence[HeadKind],
         depths: Sequence[int],
         boxes_per_cell: Sequence[int],
         outputs: int,
-        predict: Callable[[int, int], nn.Module],
+        norm: Norm,
     ) -> None:
         super().__init__()
         self.outputs = outputs
+        maps = list(zip(kinds, depths, boxes_per_cell, strict=True))
         self.classes = nn.ModuleList(
-            predict(depth, boxes * outputs)
-            for depth, boxes in zip(depths, boxes_per_cell, strict=True)
+            predictor(kind, depth, boxes * outputs, norm) for kind, depth, boxes in maps
         )
         self.boxes = nn.ModuleList(
-            predict(depth, boxes * 4) for depth, boxes in zip(depths, boxes_per_cell, strict=True)
+            predictor(kind, depth, boxes * 4, norm) for kind, depth, boxes in maps
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

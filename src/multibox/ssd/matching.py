@@ -1,33 +1,52 @@
-"""Which default box is responsible for which object (paper section 2.2, "Matching strategy")."""
+"""Which default box is responsible for which object (paper section 2.2, "Matching strategy").
+
+The paper's x_ij = 1, default box i is matched to object j, is here an array over i that holds j.
+"""
 
 import heapq
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-# Caffe lists a pair only when it overlaps more than this: an object that touches no default box
-# stays unmatched instead of being forced onto an arbitrary one (bbox_util.cpp, MatchBBox).
-_LEAST_OVERLAP = 1e-6
+BACKGROUND = -1
+"""Matched to no object."""
+LEFT_OUT = -2
+"""Matched to no object, and yet too near to one to be a negative."""
+
+Bipartite = Literal["one-to-one", "later-wins"]
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingRule:
-    """How objects are given to default boxes.
-
-    ``threshold``: every default box whose best IoU reaches it is positive.
-    ``least_positives``: an object with fewer positives than this is given the next best free
-    default boxes as well, ranked by IoU minus the normalised distance of the centres (DIoU, Zheng
-    et al. 2020). 1 is the paper's rule: the bipartite step alone. Objects much smaller than every
-    default box, which the threshold can never reach, otherwise learn from one cell only.
-    """
+    """How objects are given to default boxes; the defaults are Caffe's (``MatchBBox``)."""
 
     threshold: float = 0.5
+    """Every default box whose best IoU reaches it is positive."""
     least_positives: int = 1
+    """An object with fewer positives than this is given the next best free default boxes as well,
+    ranked by IoU minus the normalised distance of the centres (DIoU, Zheng et al. 2020). 1 is the
+    paper's rule: the bipartite step alone. Objects much smaller than every default box, which the
+    threshold can never reach, otherwise learn from one cell only."""
+    bipartite: Bipartite = "one-to-one"
+    """one-to-one: the pair with the highest IoU first, both then taken. later-wins: every object
+    takes its favourite, also from an object before it in the list, as torchvision and the other
+    PyTorch implementations do it."""
+    strict: bool = False
+    """Only an IoU above the threshold makes a positive, not one equal to it (NVIDIA)."""
+    iou_epsilon: float = 0.0
+    """Added to the union of two boxes, in fractions of the picture (lufficc, qfgaohao: 1e-5)."""
+    least_overlap: float = 1e-6
+    """An object whose IoU with every free default box is not above this stays unmatched. Below 0:
+    it is forced onto the first default box, where max-based implementations put it."""
+    negative_overlap: float = 1.0
+    """A default box that is not positive is left out of the loss when its best IoU reaches this
+    (Caffe's ``neg_overlap``, 0.5); from 1 on, none is. Empty where threshold <= this."""
 
 
 class DefaultBoxes:
-    """Default boxes laid out for matching: one contiguous row for each coordinate.
+    """Default boxes d laid out for matching: one contiguous row for each coordinate.
 
     ``boxes [n, 4]`` are (cx, cy, w, h) in fractions of the picture.
     """
@@ -42,13 +61,18 @@ class DefaultBoxes:
     def __len__(self) -> int:
         return len(self.centre_size)
 
-    def iou(self, objects: Tensor) -> Tensor:
-        """IoU of ``objects [g, 4]`` (corners) with every default box: ``[g, n]``."""
+    def iou(self, objects: Tensor, epsilon: float = 0.0) -> Tensor:
+        """IoU (jaccard overlap) of ``objects [g, 4]`` (corners) with every default box: ``[g, n]``.
+
+        ``epsilon`` is added to the union.
+        """
         x0, y0, x1, y1 = objects[:, :, None].unbind(1)
         width = torch.minimum(self.x1, x1).sub_(torch.maximum(self.x0, x0)).clamp_(min=0)
         height = torch.minimum(self.y1, y1).sub_(torch.maximum(self.y0, y0)).clamp_(min=0)
         intersection = width.mul_(height)
         union = (self.area + (x1 - x0) * (y1 - y0)).sub_(intersection)
+        if epsilon:
+            union.add_(epsilon)
         return intersection.div_(union)
 
     def centre_distance(self, objects: Tensor) -> Tensor:
@@ -62,18 +86,24 @@ class DefaultBoxes:
 
 
 def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> Tensor:
-    """The object each default box is responsible for, or -1 for background: int64 ``[n]``.
+    """The object each default box is responsible for, or BACKGROUND, or LEFT_OUT: int64 ``[n]``.
 
     ``objects [g, 4]`` are corners in fractions of the picture. First each object takes one default
-    box, one-to-one, the pair with the highest IoU first; then every default box still free joins
-    the object it overlaps most when that IoU is at least ``rule.threshold``.
+    box (``rule.bipartite``); then every default box still free joins the object it overlaps most
+    when that IoU reaches ``rule.threshold``.
     """
     if not len(objects):
-        return torch.full((len(default_boxes),), -1, device=objects.device)
-    overlap = default_boxes.iou(objects)
+        return torch.full((len(default_boxes),), BACKGROUND, device=objects.device)
+    overlap = default_boxes.iou(objects, rule.iou_epsilon)
     best_overlap, matched = overlap.max(dim=0)
-    matched = matched.masked_fill_(best_overlap < rule.threshold, -1)
-    pairs = torch.tensor(bipartite(overlap), dtype=torch.int64, device=objects.device)
+    free = best_overlap <= rule.threshold if rule.strict else best_overlap < rule.threshold
+    matched = matched.masked_fill_(free, BACKGROUND)
+    if rule.negative_overlap < 1:
+        matched.masked_fill_(free.logical_and_(best_overlap >= rule.negative_overlap), LEFT_OUT)
+    first_step = one_to_one if rule.bipartite == "one-to-one" else later_wins
+    pairs = torch.tensor(
+        first_step(overlap, rule.least_overlap), dtype=torch.int64, device=objects.device
+    )
     boxes, owners = pairs.reshape(-1, 2).unbind(1)
     matched[boxes] = owners
     if rule.least_positives > 1:
@@ -81,8 +111,8 @@ def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> T
     return matched
 
 
-def bipartite(overlap: Tensor) -> list[tuple[int, int]]:
-    """Greedy one-to-one pairs ``(default box, object)`` of ``overlap [g, n]``, highest IoU first.
+def one_to_one(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
+    """Greedy pairs ``(default box, object)`` of ``overlap [g, n]``, highest IoU first.
 
     Ties go to the earlier default box, then to the earlier object, as in Caffe's loop. Two objects
     that prefer the same default box get two different ones.
@@ -96,15 +126,26 @@ def bipartite(overlap: Tensor) -> list[tuple[int, int]]:
     owner: dict[int, int] = {}
     while queue:
         value, box, g = heapq.heappop(queue)
-        if -value <= _LEAST_OVERLAP:
+        if -value <= least_overlap:
             break
         if box not in owner:
             owner[box] = g
             continue
         rest = overlap[g].clone()
-        rest[list(owner)] = 0
+        rest[list(owner)] = -torch.inf
         next_value, next_box = rest.max(dim=0)
         heapq.heappush(queue, (-float(next_value), int(next_box), g))
+    return list(owner.items())
+
+
+def later_wins(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
+    """Each object's favourite as a pair ``(default box, object)``; the last to want it has it."""
+    values, boxes = overlap.max(dim=1)
+    owner = {
+        box: g
+        for g, (value, box) in enumerate(zip(values.tolist(), boxes.tolist(), strict=True))
+        if value > least_overlap
+    }
     return list(owner.items())
 
 
@@ -121,7 +162,7 @@ def _top_up(
     if not len(poor):
         return
     overlap = overlap[poor]
-    taken = (overlap <= _LEAST_OVERLAP).logical_or_(matched >= 0)
+    taken = (overlap <= max(rule.least_overlap, 0.0)).logical_or_(matched >= 0)
     affinity = overlap.sub_(default_boxes.centre_distance(objects[poor]))
     affinity.masked_fill_(taken, -torch.inf)
     values, boxes = affinity.topk(min(rule.least_positives - 1, affinity.shape[1]), dim=1)

@@ -6,15 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from multibox.backbones import build_backbone
+from multibox.backbones.habits import pad_as_tensorflow, set_activation, set_norm_epsilon
 from multibox.card import ModelCard
 from multibox.default_boxes import default_boxes
-from multibox.ssd.heads import (
-    Heads,
-    extra_layer,
-    predictor,
-    separable_extra_layer,
-    separable_predictor,
-)
+from multibox.ssd.heads import Heads, batch_norm, extra_layer
 
 
 class SSD(nn.Module):
@@ -28,23 +23,30 @@ class SSD(nn.Module):
         super().__init__()
         self.card = card
         architecture = card.architecture
-        self.backbone = build_backbone(architecture.backbone)
-
-        build_extra = separable_extra_layer if architecture.separable else extra_layer
+        self.backbone = build_backbone(
+            architecture.backbone, architecture.strides, card.preprocessing.image_size
+        )
+        norm = batch_norm(architecture.norm_epsilon)
         depths = (*self.backbone.channels, *(layer.channels for layer in architecture.extras))
         first = len(self.backbone.channels) - 1
         self.extras = nn.ModuleList(
-            build_extra(depth, layer)
+            extra_layer(architecture.extra_kind, depth, layer, norm)
             for (depth, _), layer in zip(pairwise(depths[first:]), architecture.extras, strict=True)
         )
         self.heads = Heads(
+            architecture.heads,
             depths,
             [level.boxes_per_cell for level in card.default_boxes.levels],
             len(card.names) + 1,
-            separable_predictor if architecture.separable else predictor,
+            norm,
         )
-        for part in (self.extras, self.heads):
-            part.apply(_initialise_separable if architecture.separable else _initialise)
+        lite = architecture.extra_kind in ("separable", "inverted-residual")
+        self.extras.apply(_initialise_lite if lite else _initialise)
+        self.heads.apply(_initialise_lite if lite else _initialise)
+        set_norm_epsilon(self.backbone, architecture.backbone_norm_epsilon)
+        set_activation(self, architecture.activation)
+        if architecture.padding == "tensorflow":
+            pad_as_tensorflow(self)
 
         # The card is the one source of these; a checkpoint's arrays do not repeat them.
         preprocessing = card.preprocessing
@@ -65,7 +67,12 @@ class SSD(nn.Module):
         x = (images.float() - self.normal_mean) / self.normal_std
         if self.card.preprocessing.channel_order == "bgr":
             x = x.flip(3)
-        maps = self.backbone(x.permute(0, 3, 1, 2))
+        # Pictures come channels last. A network not laid out so is meant to compute as other
+        # projects do: on CPUs the order of the sums follows from the layout.
+        first = next(self.backbone.parameters())
+        last = first.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        maps = self.backbone(x.permute(0, 3, 1, 2).contiguous(memory_format=layout))
         for layer in self.extras:
             maps.append(layer(maps[-1]))
         logits: Tensor
@@ -83,10 +90,11 @@ def _initialise(module: nn.Module) -> None:
     """Xavier for new layers, biases 0 (paper section 3.1)."""
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
-def _initialise_separable(module: nn.Module) -> None:
+def _initialise_lite(module: nn.Module) -> None:
     """Normal with a deviation of 0.03, as SSDLite's published training starts."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=0.03)

@@ -1,7 +1,11 @@
-"""The training objective (paper section 2.2, equations 1 to 3)."""
+"""The training objective (paper section 2.2, "Training objective", equations 1 to 3).
+
+L(x, c, l, g) = (L_conf(x, c) + alpha L_loc(x, l, g)) / N with alpha = 1: x says which default box
+d_i is matched to which object g_j, c are the class scores, l the predicted offsets.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +13,17 @@ from torch import Tensor
 
 from multibox.ssd.box_coder import encode
 from multibox.ssd.hard_negative_mining import hard_negatives
-from multibox.ssd.matching import DefaultBoxes, MatchingRule, match
+from multibox.ssd.matching import LEFT_OUT, DefaultBoxes, MatchingRule, match
+
+Scores = Literal["softmax", "sigmoid"]
 
 
 class Targets(NamedTuple):
     """What the network should have said for a batch of b pictures.
 
-    ``classes [b, n]`` (int64): 0 is background, 1 the first class. ``offsets [p, 4]``: the coded
-    boxes of the p positive default boxes, in the order of ``classes.nonzero()``.
+    ``classes [b, n]`` (int64): 0 is background, 1 the first class, -1 takes no part in the loss.
+    ``offsets [m, 4]``: g-hat, the coded boxes of the m positive default boxes, in the order of
+    ``(classes > 0).nonzero()``.
     """
 
     classes: Tensor
@@ -27,9 +34,14 @@ class Targets(NamedTuple):
         """N of equation 1: the number of matched default boxes."""
         return len(self.offsets)
 
+    @property
+    def matches_by_picture(self) -> Tensor:
+        """N of each picture by itself: int64 ``[b]``."""
+        return (self.classes > 0).sum(dim=1)
+
 
 class MultiBoxLoss(NamedTuple):
-    """Sums over a batch, not yet divided by N: confidence loss and localisation loss."""
+    """Sums over a batch, not yet divided by N: L_conf (equation 3) and L_loc (equation 2)."""
 
     confidence: Tensor
     localisation: Tensor
@@ -53,6 +65,8 @@ def build_targets(
         positive = (matched >= 0).nonzero()[:, 0]
         owner = matched[positive]
         picture = torch.zeros_like(matched)
+        if rule.negative_overlap < 1:
+            picture[matched == LEFT_OUT] = -1
         picture[positive] = names[owner] + 1
         classes.append(picture)
         offsets.append(encode(objects[owner], default_boxes.centre_size[positive], variances))
@@ -60,23 +74,51 @@ def build_targets(
 
 
 def multibox_loss(
-    class_logits: Tensor, box_offsets: Tensor, targets: Targets, *, negative_ratio: float = 3.0
+    class_logits: Tensor,
+    box_offsets: Tensor,
+    targets: Targets,
+    *,
+    scores: Scores = "softmax",
+    negative_ratio: float = 3.0,
+    min_negatives: int = 0,
+    weights: Tensor | None = None,
 ) -> MultiBoxLoss:
-    """Softmax loss over positives and hard negatives, smooth L1 over positives, both summed.
+    """Class loss over positives and hard negatives, smooth L1 over positives, both summed.
 
     ``class_logits [b, n, classes + 1]`` with background first, ``box_offsets [b, n, 4]``.
-    Divide by max(1, N), N counted over everything that makes up one optimiser step: all pictures
-    of the batch and all ranks. Computed in float32 whatever the network's precision.
+    ``scores`` says what turns logits into scores: "softmax" (the paper's) is trained with the
+    cross entropy, "sigmoid" (TensorFlow's detectors) with the binary one of every column, the
+    background's among them, against a one-hot target. ``weights [b]`` multiply each picture's part
+    of the sums; without them divide by max(1, N), N counted over everything that makes up one
+    optimiser step: all pictures of the batch and all ranks. Computed in float32 whatever the
+    network's precision.
     """
     positive = targets.classes > 0
     with torch.no_grad():
-        logits = class_logits.detach().float()
-        background_loss = torch.logsumexp(logits, dim=2) - logits[..., 0]
-        chosen = positive | hard_negatives(background_loss, positive, negative_ratio)
-    confidence = F.cross_entropy(
-        class_logits[chosen].float(), targets.classes[chosen], reduction="sum"
-    )
+        background_loss = _background_loss(class_logits.detach().float(), scores)
+        chosen = positive | hard_negatives(
+            background_loss, targets.classes, negative_ratio, at_least=min_negatives
+        )
+    confidence = _class_loss(class_logits[chosen].float(), targets.classes[chosen], scores)
     localisation = F.smooth_l1_loss(
-        box_offsets[positive].float(), targets.offsets, reduction="sum", beta=1.0
-    )
-    return MultiBoxLoss(confidence, localisation)
+        box_offsets[positive].float(), targets.offsets, reduction="none", beta=1.0
+    ).sum(dim=1)
+    if weights is not None:
+        confidence = confidence * weights[chosen.nonzero()[:, 0]]
+        localisation = localisation * weights[positive.nonzero()[:, 0]]
+    return MultiBoxLoss(confidence.sum(), localisation.sum())
+
+
+def _background_loss(logits: Tensor, scores: Scores) -> Tensor:
+    """The class loss of every default box were it background: ``[b, n]``."""
+    if scores == "softmax":
+        return torch.logsumexp(logits, dim=2) - logits[..., 0]
+    return F.softplus(logits).sum(dim=2) - logits[..., 0]
+
+
+def _class_loss(logits: Tensor, classes: Tensor, scores: Scores) -> Tensor:
+    """The class loss of each of m default boxes: ``logits [m, classes + 1]`` to ``[m]``."""
+    if scores == "softmax":
+        return F.cross_entropy(logits, classes, reduction="none")
+    wanted = F.one_hot(classes, logits.shape[1]).float()
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=1)

@@ -1,4 +1,4 @@
-"""Raw outputs to detections: decode, suppress per class, keep the best (paper section 2.2, 3.1)."""
+"""Raw outputs to detections: decode, suppress per class, keep the best (paper sections 2.1 and 3.7)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,10 +35,20 @@ def postprocess(
 
     Per class: scores above the threshold, the best ``top_k``, non-maximum suppression that keeps
     IoU <= ``iou_threshold``; then the best ``keep`` of each picture over all classes. Boxes are
-    suppressed as decoded and clipped to the picture afterwards, as Caffe's DetectionOutput does.
+    suppressed as decoded and clipped to the picture afterwards, as in Caffe (DetectionOutput),
+    unless ``settings.clip`` has it the other way round, as torchvision does.
     """
-    scores = class_logits.float().softmax(dim=2)[..., 1:].transpose(1, 2).contiguous()
-    boxes = decode(box_offsets.float(), default_boxes, variances)
+    logits = class_logits.float()
+    probabilities = logits.softmax(dim=2) if settings.scores == "softmax" else logits.sigmoid()
+    scores = probabilities[..., 1:].transpose(1, 2).contiguous()
+    boxes = decode(
+        box_offsets.float(),
+        default_boxes,
+        variances,
+        largest_log_ratio=settings.largest_log_ratio,
+    )
+    if settings.clip == "before":
+        boxes = boxes.clamp(0, 1)
     batch, _, n = scores.shape
     top_scores, top_boxes = scores.topk(min(settings.top_k, n), dim=2)
 
@@ -50,7 +60,8 @@ def postprocess(
     )
     for i in range(batch):
         found, values, labels = _suppress(boxes[i], top_scores[i], top_boxes[i], settings)
-        best = values.argsort(descending=True, stable=True)[: settings.keep]
+        # Not a stable sort: among equal scores of several classes, torchvision's own order.
+        best = values.sort(descending=True).indices[: settings.keep]
         result.num[i] = len(best)
         result.boxes[i, : len(best)] = found[best].clamp(0, 1)
         result.scores[i, : len(best)] = values[best]

@@ -1,35 +1,46 @@
 """The two parts of a data set that a training needs: pictures to learn and pictures to judge by."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
-from multibox.data.open import read_labels
+from multibox.data.merging import DataPath, is_data_path
+from multibox.data.open import LabelledData, read_labels
 from multibox.data.readable import without_unreadable
 from multibox.data.samples import DataSet, Sample
+from multibox.data.splits import ALL, canonical
 from multibox.errors import InputError
+
+USUAL_SPLITS = (("train", "val"),)
 
 
 def open_parts(
-    data: str | Path | DataSet | Sequence[Sample],
+    data: DataPath | DataSet | Sequence[Sample],
     names: Sequence[str] | None,
     validation: DataSet | Sequence[Sample] | None,
     classes: Sequence[str] | None,
+    splits: Sequence[tuple[str, str]] = USUAL_SPLITS,
 ) -> tuple[DataSet, DataSet | None]:
     """The training and the validation pictures; None for the latter where samples come without.
 
-    Splits that have to be made do not follow the run's seed: an evaluation must find the same.
+    Of data that lies in files the first of ``splits`` (training, validation) is opened of which
+    the data has both. Splits that have to be made do not follow the run's seed: an evaluation must
+    find the same.
 
     Raises: InputError when the data, its names or its labels cannot be trained on.
     """
-    if isinstance(data, str | Path):
+    if is_data_path(data):
         labelled = read_labels(data)
-        return (
-            without_unreadable(labelled.open("train", classes=classes)),
-            without_unreadable(labelled.open("val", classes=classes)),
+        train, val = _first_there(splits, labelled)
+        training = without_unreadable(labelled.open(train, classes=classes))
+        return training, _judged(
+            without_unreadable(labelled.open(val, classes=classes)), by=training
         )
     if isinstance(data, DataSet):
         names = names or data.names
         data = data.samples
+    data = cast(Sequence[Sample], data)
     if isinstance(validation, DataSet):
         if names != validation.names:
             raise InputError("the training and the validation samples differ in their class names")
@@ -40,6 +51,28 @@ def open_parts(
     if validation is None:
         return training, None
     return training, _from_samples(validation, "val", names, classes)
+
+
+def _first_there(splits: Sequence[tuple[str, str]], data: LabelledData) -> tuple[str, str]:
+    """The first pair of which the data has both; else the last, whose opening says what is not."""
+    there = {canonical(name) for name in (*data.splits, ALL)}
+    for pair in splits:
+        if there.issuperset(map(canonical, pair)):
+            return pair
+    return splits[-1]
+
+
+def _judged(validation: DataSet, *, by: DataSet) -> DataSet:
+    """The validation pictures, with a note where they are learned as well."""
+    learned = {sample.id for sample in by.samples}
+    both = sum(sample.id in learned for sample in validation.samples)
+    if not both or len(by) == 1:
+        return validation
+    note = (
+        f"{both} of the {len(validation)} pictures of {validation.split} are also in {by.split}: "
+        "what is measured on them says little about other pictures"
+    )
+    return replace(validation, notes=(*validation.notes, note))
 
 
 def _from_samples(

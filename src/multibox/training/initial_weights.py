@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,41 +27,69 @@ class InitialModel:
     notes: tuple[str, ...]
 
 
+DefaultBoxChoice = Literal["zoo", "voc", "coco"]
+
+
 def initial_model(
-    model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
+    model: str,
+    names: Sequence[str],
+    weights: str,
+    image_size: tuple[int, int] | None,
+    *,
+    backbone: str | None = None,
+    default_boxes: DefaultBoxChoice = "zoo",
 ) -> InitialModel:
     """Build ``model`` for the classes ``names`` with ``weights``.
 
     ``weights``: "backbone" (ImageNet, with the mean and std those weights were trained with),
     "backbone:features" (VGG-16 with Caffe's convolutions and means), "none", or a checkpoint file.
+    ``backbone`` ("timm:NAME") takes the place of the detector's own. ``default_boxes`` chooses one
+    of the sets that the detector was published with; "zoo" is its own, or the checkpoint's.
 
     Raises: InputError when the weights cannot be had or belong to another detector.
     """
-    if weights == "none":
-        card = new_card(model, names, image_size=image_size).model_copy(
-            update={"origin": "random weights"}
-        )
-        return InitialModel(build_ssd(card), card, ())
-    if weights == "backbone" or weights.startswith("backbone:"):
-        return _from_imagenet(model, names, weights, image_size)
-    return _from_checkpoint(model, names, Path(weights), image_size)
+    if weights == "none" or weights == "backbone" or weights.startswith("backbone:"):
+        return _untrained(model, names, weights, image_size, backbone, default_boxes)
+    return _from_checkpoint(model, names, Path(weights), image_size, backbone, default_boxes)
 
 
-def _from_imagenet(
-    model: str, names: Sequence[str], weights: str, image_size: tuple[int, int] | None
+def _untrained(
+    model: str,
+    names: Sequence[str],
+    weights: str,
+    image_size: tuple[int, int] | None,
+    backbone: str | None,
+    default_boxes: DefaultBoxChoice,
 ) -> InitialModel:
+    """A detector with a backbone from ImageNet, or with random weights throughout."""
+    choice = partial(
+        new_card,
+        model,
+        names,
+        image_size=image_size,
+        backbone=backbone,
+        box_set=None if default_boxes == "zoo" else default_boxes,
+    )
+    card = choice().model_copy(update={"origin": "random weights"})
+    if weights == "none":
+        return InitialModel(build_ssd(card), card, ())
     variant = weights.removeprefix("backbone")
-    source = imagenet_source(find_model(model).backbone + variant)
-    card = new_card(
-        model, names, image_size=image_size, normalisation=(source.mean, source.std)
-    ).model_copy(update={"origin": f"backbone from torchvision's {source.weights}"})
+    source = imagenet_source(card.architecture.backbone + variant, card.preprocessing.image_size)
+    card = choice(normalisation=(source.mean, source.std)).model_copy(
+        update={"origin": f"backbone from {source.origin}"}
+    )
     network = build_ssd(card)
     network.backbone.load_classifier(source.download())
     return InitialModel(network, card, ())
 
 
 def _from_checkpoint(
-    model: str, names: Sequence[str], path: Path, image_size: tuple[int, int] | None
+    model: str,
+    names: Sequence[str],
+    path: Path,
+    image_size: tuple[int, int] | None,
+    backbone: str | None,
+    default_boxes: DefaultBoxChoice,
 ) -> InitialModel:
     if not path.exists():
         raise InputError(f"{path}: no such file; --weights takes backbone, none or a checkpoint")
@@ -68,20 +98,28 @@ def _from_checkpoint(
         raise InputError(
             f"{path} holds a {old.card.model}, not a {model}: train with --model {old.card.model}"
         )
-    size = old.card.preprocessing.image_size if image_size is None else image_size
-    card = new_card(model, names, image_size=size).model_copy(
-        update={"origin": f"fine-tuned from {path.name} ({', '.join(old.card.names)})"}
-    )
-    updates: dict[str, object] = {
-        "preprocessing": old.card.preprocessing.model_copy(update={"image_size": size}),
-        "postprocessing": old.card.postprocessing,
-    }
-    if size == old.card.preprocessing.image_size:
-        updates |= {
-            "architecture": old.card.architecture,
-            "default_boxes": old.card.default_boxes,
+    if backbone not in (None, old.card.architecture.backbone):
+        raise InputError(
+            f"{path} has the backbone {old.card.architecture.backbone}, not {backbone}: "
+            "leave out --backbone, or start with --weights backbone"
+        )
+    if default_boxes != "zoo":
+        raise InputError(
+            f"{path} brings its own default boxes: leave out --default-boxes {default_boxes}"
+        )
+    card = old.card.model_copy(
+        update={
+            "names": tuple(names),
+            "recipe": None,
+            "metrics": {},
+            "parity": None,
+            "origin": f"fine-tuned from {path.name} ({', '.join(old.card.names)})",
         }
-    card = card.model_copy(update=updates)
+    )
+    size = old.card.preprocessing.image_size
+    if image_size not in (None, size):
+        size = image_size
+        card = card.model_copy(update=_at_size(old.card, size, path))
     network = build_ssd(card)
     arrays = {name: torch.from_numpy(array) for name, array in old.arrays.items()}
     notes = []
@@ -105,6 +143,33 @@ def _from_checkpoint(
             f"{path} does not fit a {model} of {size[0]}x{size[1]} pixels: {reason}"
         ) from error
     return InitialModel(network, card, tuple(notes))
+
+
+def _at_size(card: ModelCard, size: tuple[int, int], path: Path) -> dict[str, object]:
+    """What changes in a card with the size of its input.
+
+    Raises: InputError when the same weights cannot serve a detector of that size, or when the
+    default boxes are none that the zoo knows how to derive for it.
+    """
+    backbone = card.architecture.backbone if card.architecture.strides else None
+    height, width = card.preprocessing.image_size
+    for box_set in find_model(card.model).box_sets:
+        derive = partial(new_card, card.model, card.names, backbone=backbone, box_set=box_set)
+        same, other = derive(image_size=(height, width)), derive(image_size=size)
+        if (
+            other.architecture == card.architecture
+            and same.default_boxes.levels == card.default_boxes.levels
+        ):
+            return {
+                "preprocessing": card.preprocessing.model_copy(update={"image_size": size}),
+                "default_boxes": card.default_boxes.model_copy(
+                    update={"image_size": size, "levels": other.default_boxes.levels}
+                ),
+            }
+    raise InputError(
+        f"{path} keeps its input of {height}x{width} pixels: its layers or default boxes are not "
+        f"those of a {card.model} of {size[0]}x{size[1]}: leave out --image-size"
+    )
 
 
 def _resized_heads(

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,8 +26,11 @@ class Recipe(BaseModel):
     evaluate_every: int | None = Field(
         None, ge=1, description="epochs between evaluations; left out, about ten in a run"
     )
+    steps: int | None = Field(
+        None, ge=1, description="optimiser steps instead of epochs, to the nearest whole epoch"
+    )
 
-    # The optimiser (paper section 3.1; ssd_pascal.py of the original).
+    # The optimiser (paper section 3, "Base network"; ssd_pascal.py of the original).
     learning_rate: float | None = Field(
         1e-3,
         gt=0,
@@ -38,7 +41,7 @@ class Recipe(BaseModel):
     bias_rate_factor: float = Field(2.0, gt=0, description="biases learn this much faster")
     decay_biases: bool = Field(False, description="weight decay on biases and norm layers too")
     schedule: Literal["steps", "cosine"] = Field(
-        "steps", description="a tenth of the rate at 2/3 and 5/6 of the run, or half a cosine"
+        "steps", description="a tenth of the rate at each of the milestones, or half a cosine"
     )
     warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises from 1/100")
     clip_gradient: float = Field(0.0, ge=0, description="the largest norm of a gradient; 0: any")
@@ -48,13 +51,48 @@ class Recipe(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes it faster"
     )
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (2 / 3, 5 / 6), description='shares of the run after which "steps" takes a tenth'
+    )
 
-    # The method.
+    # The method (paper section 2.2): "Matching strategy" and "Hard negative mining".
     match_threshold: float = Field(0.5, gt=0, le=1, description="IoU that makes a box positive")
+    match_strictly: bool = Field(False, description="an IoU equal to the threshold does not")
+    bipartite: Literal["one-to-one", "later-wins"] = Field(
+        "one-to-one",
+        description="objects that want the same default box get two, the better match first, or "
+        "it goes to the last of them",
+    )
+    iou_epsilon: float = Field(
+        0.0, ge=0, description="added to the union of object and default box, in picture areas"
+    )
+    least_overlap: float = Field(
+        1e-6,
+        ge=-1,
+        le=1,
+        description="an object needs a default box of a higher IoU; below 0: any will do",
+    )
     least_positives: int = Field(
         1, ge=1, description="default boxes an object gets at least, the nearest beyond the rule"
     )
+    negative_overlap: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a box that is not positive but has this IoU is no negative either; 1: it is",
+    )
     negative_ratio: float = Field(3.0, gt=0, description="hard negatives for each positive")
+    min_negatives: int = Field(
+        0, ge=0, description="hard negatives of a picture at least, also without objects"
+    )
+    normaliser: Literal["step", "picture"] = Field(
+        "step",
+        description="the loss is divided by the positives of the whole step, or each picture's by "
+        "its own and then averaged",
+    )
+    truncate_sizes: bool = Field(
+        True, description="cut a new model's default-box sizes to whole pixels, as Caffe does"
+    )
     train_difficult: bool = Field(True, description="learn objects marked difficult")
 
     metric: Literal["voc07", "voc", "coco"] = Field(
@@ -65,10 +103,25 @@ class Recipe(BaseModel):
         False, description="leave a pretrained backbone's first layers as they are"
     )
 
-    # The pictures (paper section 2.2, "Data augmentation", and 3.6, the expansion).
+    # The pictures (paper section 2.2, "Data augmentation", and section 3.6, the expansion).
     augment: bool = Field(True, description="change the pictures at random")
     expand_probability: float = Field(0.5, ge=0, le=1, description="share that is zoomed out")
     expand_ratio: float = Field(4.0, ge=1, description="the largest zoom out")
+    crop_sampler: Literal["caffe", "torchvision"] = Field(
+        "caffe",
+        description="of the seven crop samplers, one is drawn from those that succeed, or drawn "
+        "first and another when it fails",
+    )
+    random_interpolation: bool = Field(
+        True, description="resize by one of five methods, drawn; otherwise linearly"
+    )
+    hue_wraps: bool = Field(
+        False, description="a hue turned back beyond red goes on around the circle"
+    )
+
+    # Which of the data's splits (what is missing is made, as far as it can be).
+    train_split: str = Field("train", description="the pictures to learn")
+    val_split: str = Field("val", description="the pictures that choose the best weights")
 
     workers: int | None = Field(
         None, ge=0, description="processes that prepare pictures; left out, by processor cores"
@@ -85,8 +138,14 @@ class Recipe(BaseModel):
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise InputError(f"a recipe has no key named {key}{hint}")
+        changed = self.model_dump() | dict(options)
+        if None not in (options.get("steps"), options.get("epochs")):
+            raise InputError("steps and epochs both say how long to train: give one of them")
+        for given, other in (("steps", "epochs"), ("epochs", "steps")):
+            if options.get(given) is not None:
+                changed[other] = None
         try:
-            return Recipe.model_validate(self.model_dump() | dict(options))
+            return Recipe.model_validate(changed)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -98,6 +157,7 @@ def paper() -> Recipe:
 
     Biases learn twice as fast and without decay, no warm-up, no averaging. 232 epochs are the
     original's 120,000 steps on VOC07+12, published at 77.2 mAP (VOC07 test, SSD300).
+    docs/faithfulness.md lays every key beside Caffe and torchvision.
     """
     return Recipe(name="paper", epochs=232)
 
@@ -120,6 +180,9 @@ def modern() -> Recipe:
         clip_gradient=10.0,
         ema=0.05,
         least_positives=4,
+        negative_overlap=1.0,
+        truncate_sizes=False,
+        hue_wraps=True,
         freeze_early_layers=True,
     )
 

@@ -5,8 +5,6 @@ import math
 from multibox.training.recipes import Recipe
 
 _WARMUP_START = 0.01
-# 80,000 and 100,000 of the original's 120,000 steps.
-_MILESTONES = (2 / 3, 5 / 6)
 
 
 def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
@@ -14,7 +12,7 @@ def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     if recipe.schedule == "cosine":
         factor = (1 + math.cos(math.pi * step / steps)) / 2
     else:
-        factor = 0.1 ** sum(step >= milestone * steps for milestone in _MILESTONES)
+        factor = 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
     # A short run must not spend all its steps on the way up.
     warmup = min(recipe.warmup_steps, steps // 5)
     if step < warmup:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,18 @@ from torch import nn
 from multibox import __version__
 from multibox.card import ModelCard, Preprocessing
 from multibox.data import problems_summary
-from multibox.data.augmentation import Augmentation
-from multibox.data.batches import ExtraAugmentation, TrainingPictures
+from multibox.data.augmentation import INTERPOLATIONS, Augmentation
+from multibox.data.batches import ExtraAugmentation, TrainingPictures, steps_per_epoch
+from multibox.data.merging import JOIN, DataPath, data_paths, display_name, is_data_path
+from multibox.data.photometric import Photometric
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
+from multibox.ssd.model import build_ssd
 from multibox.training.data_splits import open_parts
-from multibox.training.initial_weights import initial_model
+from multibox.training.initial_weights import DefaultBoxChoice, InitialModel, initial_model
 from multibox.training.loop import Run, fit
-from multibox.training.recipes import Recipe, default_epochs, default_learning_rate, find_recipe
+from multibox.training.recipe_cards import RecipeCard, choose, differences
+from multibox.training.recipes import Recipe, default_epochs, default_learning_rate
 from multibox.training.run_folder import claim_folder
 from multibox.training.sheets import draw_training_samples
 
@@ -41,16 +45,18 @@ def _say_nothing(_: str) -> None:
 
 
 def train(
-    data: str | Path | DataSet | Sequence[Sample],
+    data: DataPath | DataSet | Sequence[Sample],
     *,
-    model: str,
+    model: str | None = None,
     names: Sequence[str] | None = None,
     validation: DataSet | Sequence[Sample] | None = None,
-    weights: str | Path = "backbone",
+    weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
+    backbone: str | None = None,
+    default_boxes: DefaultBoxChoice = "zoo",
     out: str | Path | None = None,
-    recipe: str | Recipe = "modern",
+    recipe: str | Recipe | RecipeCard = "modern",
     seed: int = 0,
     resume: bool = False,
     augmentation: ExtraAugmentation | None = None,
@@ -60,48 +66,68 @@ def train(
 ) -> TrainResult:
     """Train a detector and leave everything about it in a run folder.
 
-    ``data`` is a folder or file in any supported layout (its ``train`` and ``val`` splits are
-    used), or samples: a ``DataSet``, or a sequence together with ``names``; then ``validation``
-    takes the samples to choose the best weights by. ``classes`` trains on some of the data's
-    classes. ``weights`` is "backbone" (ImageNet), "none" or a checkpoint. ``image_size`` is
-    (height, width). ``augmentation`` is an extra one, called before the recipe's own with the
-    picture, its sample and a random generator.
+    ``data`` is a folder or file in any supported layout, or several that are merged: a sequence of
+    paths, or one text that joins them with "+". Or it is samples: a ``DataSet``, or a sequence
+    together with ``names``; then ``validation`` takes the samples to choose the best weights by.
+    ``classes`` trains on some of the data's classes. ``weights`` is "backbone" (ImageNet), "none"
+    or a checkpoint. ``image_size`` is (height, width). ``backbone`` ("timm:NAME") takes the place
+    of the detector's own, and ``default_boxes`` chooses between the sizes it was published with.
+    ``recipe`` may be a recipe card, which brings its model, weights and default boxes, and with
+    which the data is compared. ``augmentation`` is an extra one, called before the recipe's own
+    with the picture, its sample and a random generator.
     ``report`` gets lines for the user before the first step, on the first rank. ``options``
     replace keys of ``recipe``.
 
     Raises: InputError when something about the call or the data is wrong, Interrupted when a
     signal ended the run, which ``resume`` with the same arguments continues.
     """
-    chosen = (find_recipe(recipe) if isinstance(recipe, str) else recipe).changed(options)
+    choice = choose(recipe, model, weights, default_boxes, options)
+    chosen, model, weights = choice.recipe, choice.model, choice.weights
+    default_boxes = choice.default_boxes
+    places = data_paths(data) if is_data_path(data) else ()
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")
     accelerator = _accelerator(chosen)
     if not accelerator.is_main_process:
         report = _say_nothing
-    training, held_out = open_parts(data, names, validation, classes)
+    training, held_out = open_parts(data, names, validation, classes, choice.splits)
     parts = [part for part in (training, held_out) if part is not None]
     # What holds for the whole data set is a note of both parts.
     for line in dict.fromkeys(
         line for part in parts for line in (*part.notes, *problems_summary(part))
     ):
         report(line)
+    if choice.card is not None:
+        card = choice.card
+        for line in (*card.expectations(), *differences(card, training, held_out)):
+            report(line)
     set_seed(seed)
-    begin = initial_model(model, training.names, str(weights), image_size)
+    begin = initial_model(
+        model,
+        training.names,
+        str(weights),
+        image_size,
+        backbone=backbone,
+        default_boxes=default_boxes,
+    )
     for line in begin.notes:
         report(line)
-
+    if chosen.truncate_sizes and str(weights).partition(":")[0] in ("none", "backbone"):
+        begin = _with_truncated_sizes(begin)
     if chosen.freeze_early_layers and str(weights) != "none":
         begin.model.backbone.freeze_early_layers()
     _check_portions(begin.model, chosen, len(training), accelerator)
 
     chosen = _settled(chosen, begin.model, len(training), accelerator)
     # Chosen by one rank for all: the others might already see what it has made.
-    folder = _default_folder(data, model, resume=resume) if out is None else Path(out)
+    folder = _default_folder(places, model, resume=resume) if out is None else Path(out)
     [folder] = broadcast_object_list([folder])
     config = {
         "multibox": __version__,
-        "data": str(Path(data).resolve()) if isinstance(data, str | Path) else "samples",
+        "data": JOIN.join(str(place.resolve()) for place in places) or "samples",
         "model": model,
+        "backbone": begin.card.architecture.backbone,
+        "default_boxes": default_boxes,
         "weights": str(Path(weights).resolve()) if Path(weights).is_file() else str(weights),
         "classes": list(training.names),
         "image_size": list(begin.card.preprocessing.image_size),
@@ -115,7 +141,7 @@ def train(
             folder,
             config,
             resume=resume,
-            data=Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None,
+            data=_folder_around(folder, places),
             write=accelerator.is_main_process,
         )
     pictures = TrainingPictures(
@@ -184,13 +210,26 @@ def _check_portions(
 
 def _settled(recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accelerator) -> Recipe:
     """The recipe with the values that follow from the data, the model and the machine."""
-    epochs = recipe.epochs or default_epochs(pictures, accelerated=accelerator.device.type != "cpu")
+    epochs = recipe.epochs or (
+        default_epochs(pictures, accelerated=accelerator.device.type != "cpu")
+        if recipe.steps is None
+        else max(1, round(recipe.steps / steps_per_epoch(pictures, recipe.batch_size)))
+    )
     rate = recipe.learning_rate or default_learning_rate(normalised=_is_normalised(model))
     return recipe.model_copy(update={"epochs": epochs, "learning_rate": rate})
 
 
 def _is_normalised(model: nn.Module) -> bool:
     return any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+
+
+def _with_truncated_sizes(begin: InitialModel) -> InitialModel:
+    """The same weights over default boxes whose sizes are whole pixels."""
+    boxes = begin.card.default_boxes.model_copy(update={"truncate_sizes": True})
+    card = begin.card.model_copy(update={"default_boxes": boxes})
+    model = build_ssd(card)
+    model.load_state_dict(begin.model.state_dict())
+    return replace(begin, model=model, card=card)
 
 
 def _use_bf16(recipe: Recipe, card: ModelCard, accelerator: Accelerator) -> bool:
@@ -200,8 +239,9 @@ def _use_bf16(recipe: Recipe, card: ModelCard, accelerator: Accelerator) -> bool
         return bool(torch.cuda.is_bf16_supported())
     # Full convolutions run twice as fast in bf16 where the processor has it; the depthwise ones of
     # the lite detectors gain nothing.
-    has_bf16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return accelerator.device.type == "cpu" and bool(has_bf16) and not card.architecture.separable
+    has_bf16 = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    plain = card.architecture.extra_kind == "conv"
+    return accelerator.device.type == "cpu" and has_bf16 and plain
 
 
 def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
@@ -209,16 +249,23 @@ def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
     return Augmentation(
         preprocessing.image_size,
         (round(red), round(green), round(blue)),
+        photometric=Photometric(hue_wraps=recipe.hue_wraps),
         expand_probability=recipe.expand_probability,
         expand_ratio=recipe.expand_ratio,
+        crop_sampler=recipe.crop_sampler,
+        interpolations=INTERPOLATIONS if recipe.random_interpolation else ("linear",),
     )
 
 
-def _default_folder(
-    data: str | Path | DataSet | Sequence[Sample], model: str, *, resume: bool
-) -> Path:
+def _folder_around(folder: Path, places: Sequence[Path]) -> Path | None:
+    """The data folder that ``folder`` lies in, if it lies in one."""
+    holding = (place for place in places if folder.resolve().is_relative_to(place.resolve()))
+    return next((place for place in holding if place.is_dir()), None)
+
+
+def _default_folder(places: Sequence[Path], model: str, *, resume: bool) -> Path:
     """runs/<data>-<model>, numbered so that no run is written over; the last one to resume."""
-    stem = Path(data).resolve().stem if isinstance(data, str | Path) else "samples"
+    stem = display_name(places) or "samples"
     base = Path("runs", f"{stem}-{model}")
     number, folder = 1, base
     while folder.exists():

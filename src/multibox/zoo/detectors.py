@@ -1,64 +1,17 @@
-"""Every detector by name (exact numbers: paper section 3 and the published configurations)."""
+"""Every detector by name, and the card of one for given classes."""
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from multibox.card import Architecture, ModelCard, PostProcessing, Preprocessing
+from multibox.card import Architecture, ModelCard, Preprocessing
 from multibox.default_boxes import Grid
 from multibox.errors import InputError
-from multibox.zoo import lite, vgg
-
-BoxSet = Literal["voc", "coco"]
-
-# Where no ImageNet weights dictate a scale, pictures are brought to -1..1.
-_CENTRED = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
-
-
-@dataclass(frozen=True, slots=True)
-class ZooModel:
-    """A detector's name, one line about it, and the parts a card is made of."""
-
-    name: str
-    summary: str
-    backbone: str
-    image_size: Grid
-    separable: bool
-
+from multibox.zoo import lite, mobilenet_v1, resnet, vgg
+from multibox.zoo.entry import BoxSet, Colour, ZooModel
+from multibox.zoo.grids import at_strides, check_image_size, grids_behind
 
 MODELS = {
-    model.name: model
-    for model in (
-        ZooModel(
-            "ssd300_vgg16",
-            "the paper's SSD300, 8,732 default boxes",
-            "vgg16",
-            (300, 300),
-            separable=False,
-        ),
-        ZooModel(
-            "ssd512_vgg16",
-            "the paper's SSD512, 24,564 default boxes",
-            "vgg16",
-            (512, 512),
-            separable=False,
-        ),
-        ZooModel(
-            "ssdlite320_mobilenet_v2",
-            "small and quick, 3,234 default boxes",
-            "mobilenet_v2",
-            (320, 320),
-            separable=True,
-        ),
-        ZooModel(
-            "ssdlite320_mobilenet_v3_large",
-            "small and quick, 3,234 default boxes",
-            "mobilenet_v3_large",
-            (320, 320),
-            separable=True,
-        ),
-    )
+    model.name: model for model in (*vgg.MODELS, *mobilenet_v1.MODELS, *lite.MODELS, *resnet.MODELS)
 }
 
 
@@ -78,31 +31,57 @@ def new_card(
     names: Sequence[str],
     *,
     image_size: Grid | None = None,
-    box_set: BoxSet = "voc",
-    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = _CENTRED,
+    backbone: str | None = None,
+    box_set: BoxSet | None = None,
+    normalisation: tuple[Colour, Colour] | None = None,
 ) -> ModelCard:
     """The card of an untrained detector for the classes ``names``.
 
     ``image_size`` (height, width) other than the detector's own re-derives its extra layers and
-    default boxes. ``box_set`` chooses the paper's sizes for VOC or, with smaller boxes, for COCO
-    (VGG-16 only). ``normalisation`` is mean and std on the 0..255 scale.
+    default boxes. ``backbone`` ("timm:NAME") takes the place of the detector's own. ``box_set``
+    chooses the sizes for VOC or, with other small boxes, for COCO, where the detector was published
+    with both; the detector's own otherwise. ``normalisation`` is mean and std on the 0..255 scale.
+
+    Raises: InputError for an unknown name, box set or backbone, or an input that is too small.
     """
     model = find_model(name)
     size = model.image_size if image_size is None else image_size
-    if model.separable:
-        layers = lite.extra_layers(size)
-        boxes = lite.default_box_spec(size, layers)
-    else:
-        layers = vgg.extra_layers(size)
-        boxes = vgg.default_box_spec(size, layers, box_set)
-    mean, std = normalisation
+    check_image_size(size, least=64)
+    box_set = box_set or model.box_sets[0]
+    if box_set not in model.box_sets:
+        raise InputError(
+            f"{name} was published with one set of default boxes, not with one of its own for "
+            f"{box_set}: leave the choice out"
+        )
+    own = backbone is None
+    if backbone is not None and not backbone.startswith("timm:"):
+        raise InputError(
+            f"there is no backbone {backbone} to choose: give one of timm's, timm:NAME"
+        )
+    # What a detector's own backbone asks for does not hold for another one.
+    habits = {key: model.habits[key] for key in model.habits if own or key == "norm_epsilon"}
+    grids = model.backbone_grids(size) if own else at_strides(size, model.strides)
+    layers = model.extra_layers(size, grids)
+    grids += grids_behind(grids[-1], layers)
+    mean, std = normalisation or model.normalisation
     return ModelCard(
         model=name,
         names=tuple(names),
         architecture=Architecture(
-            backbone=model.backbone, extras=layers, separable=model.separable
+            backbone=backbone or model.backbone,
+            strides=None if own else model.strides,
+            extras=layers,
+            extra_kind=model.extra_kind,
+            heads=(model.head,) * len(grids),
+            **habits,
         ),
-        preprocessing=Preprocessing(image_size=size, mean=mean, std=std),
-        default_boxes=boxes,
-        postprocessing=PostProcessing(),
+        preprocessing=Preprocessing(
+            image_size=size,
+            mean=mean,
+            std=std,
+            channel_order=model.channel_order if own else "rgb",
+            interpolation=model.interpolation,
+        ),
+        default_boxes=model.default_box_spec(size, grids, box_set),
+        postprocessing=model.postprocessing,
     )

@@ -14,6 +14,11 @@ def halved(grid: Grid, *, times: int = 1) -> Grid:
     return grid
 
 
+def at_strides(image_size: Grid, strides: Sequence[int]) -> list[Grid]:
+    """The maps of a network whose every halving rounds up; ``strides`` are powers of two."""
+    return [halved(image_size, times=stride.bit_length() - 1) for stride in strides]
+
+
 def after(grid: Grid, layer: ExtraLayer) -> Grid:
     """The map behind an extra layer."""
     rows, columns = ((side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in grid)

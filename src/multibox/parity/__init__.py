@@ -1,0 +1,1 @@
+"""Is an imported or exported network the same one? Compared with a reference, in figures."""
