@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Detections", "Detector", "Evaluation", "__version__", "evaluate", "import_weights", "load", "train"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "Evaluation",
+    "__version__",
+    "evaluate",
+    "import_weights",
+    "load",
+    "train",
+]
 
 _HOMES = {
     "Detections": "multibox.detections",

@@ -19,7 +19,7 @@ from multibox.backbones import timm as ours
 from multibox.backbones.timm import TimmBackbone
 from multibox.engines.torch import TorchEngine
 from multibox.errors import InputError
-from multibox.ssd.model import SSD, build_ssd
+from multibox.ssd.model import SSD
 from multibox.training.initial_weights import initial_model
 from multibox.zoo import new_card
 
@@ -75,7 +75,7 @@ def test_a_step_reaches_every_weight_and_a_checkpoint_brings_all_back(
 ) -> None:
     torch.manual_seed(0)
     card = new_card(detector, ["cat", "dog"], image_size=(64, 64), backbone=f"timm:{network}")
-    model = build_ssd(card).train()
+    model = SSD(card).train()  # as an engine of a checkpoint lays it out
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     logits, offsets = model(images)

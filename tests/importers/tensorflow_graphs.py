@@ -29,6 +29,8 @@ class Form:
     suppression: str = "NonMaxSuppressionV3"
     clip: str = "after"
     width: float = 1.0
+    asks_shapes: bool = False
+    """Default boxes from the shapes of the feature maps, not from constants."""
     splat: bool = False
     """Every weight of a layer equal: a file of kilobytes."""
     seed: int = 0
@@ -246,9 +248,12 @@ class _Detector:
             wide = g.op("Mul", f"{name}/w", g.const(f"{name}/t", np.array(scales)), root)
             wide = g.binary("Mul", f"{name}/widths", wide, least / width)
             centres = []
-            for axis, count in (("y", rows), ("x", columns)):
+            for j, (axis, count) in enumerate((("y", rows), ("x", columns))):
+                cells: str | int = count
+                if self.form.asks_shapes:
+                    cells = g.length(f"{name}/{axis}/cells", features, 1 + j)
                 steps = g.add(
-                    "Cast", f"{name}/{axis}/Cast", g.span(f"{name}/{axis}/range", count),
+                    "Cast", f"{name}/{axis}/Cast", g.span(f"{name}/{axis}/range", cells),
                     SrcT=Type(INT), DstT=Type(FLOAT),
                 )  # fmt: skip
                 scaled = g.binary("Mul", f"{name}/{axis}/mul", steps, 1 / count)

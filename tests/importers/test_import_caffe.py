@@ -159,6 +159,10 @@ def same_detector(ours: Imported, theirs: Imported) -> None:
 
 def test_names_and_the_order_of_weights_mean_nothing(vgg_80: Imported, tmp_path: Path) -> None:
     net = vgg_ssd(3).rename(lambda name: f"x{sum(map(ord, name)) * 31}_{len(name)}_{name[::-1]}")
+    net.head = """layer { name: "first" type: "Input" top: "camera"
+      input_param { shape { dim: 8 dim: 3 dim: 80 dim: 80 } } } """
+    for layer in net.layers:
+        layer.bottoms = ["camera" if bottom == "data" else bottom for bottom in layer.bottoms]
     model, prototxt = net.save(tmp_path)
     model.write_bytes(net.caffemodel(order=lambda layers: layers[::-1]))
     same_detector(read(model, None, prototxt), vgg_80)
@@ -184,6 +188,12 @@ def test_layers_may_stand_in_any_order_that_caffe_runs(vgg_80: Imported, tmp_pat
     for layer in net.layers:
         if layer.type != "ReLU":
             layer.bottoms = [f"{b}_active" if b in active else b for b in layer.bottoms]
+    same_detector(imported(net, tmp_path), vgg_80)
+
+
+def test_default_boxes_may_read_the_map_before_its_norm(vgg_80: Imported, tmp_path: Path) -> None:
+    net = vgg_ssd(3)
+    net.layer("conv4_3_norm_mbox_priorbox").bottoms[0] = "conv4_3"
     same_detector(imported(net, tmp_path), vgg_80)
 
 

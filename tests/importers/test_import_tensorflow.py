@@ -141,6 +141,11 @@ def test_the_zoo_has_the_same_detector(tmp_path: Path, size: tuple[int, int]) ->
         assert card.architecture.model_copy(update={"activation": None}) == zoo.architecture
 
 
+def test_default_boxes_of_graphs_that_ask_for_the_shapes_of_maps(tmp_path: Path) -> None:
+    asking = read(write(tmp_path, Form(asks_shapes=True, splat=True)), None).card
+    assert asking.default_boxes == read(write(tmp_path, Form(splat=True)), None).card.default_boxes
+
+
 def test_norms_that_were_written_out_or_folded_are_the_same(tmp_path: Path) -> None:
     """A product and a sum, or a bias alone, in the place of a fused BatchNorm."""
     form = {"backbone": "mobilenet_v1", "lite": False, "image_size": (64, 64)}

@@ -154,6 +154,18 @@ def boxes_in_one_place(message: Any) -> None:
     attribute(steps, "value").tensor.content = np.float32(0).tobytes()
 
 
+def bias_behind_a_bias(message: Any) -> None:
+    one = next(n for n in ops("FusedBatchNorm", message) if b"Conv2d_5_depthwise" in n.name)
+    one.op = b"BiasAdd"
+    del one.input[2:]
+    message.node.add(name=b"more", op=b"BiasAdd").input.extend(
+        [one.name, b"BoxPredictor_1/ClassPredictor/biases"]
+    )
+    for user in ops("Relu6", message):
+        if user.input[0] == one.name:
+            user.input[0] = b"more"
+
+
 def inception(message: Any) -> None:
     one = next(n for n in ops("Relu6", message) if b"Conv2d_7_pointwise" in n.name)
     one.op = b"ConcatV2"
@@ -177,6 +189,7 @@ def inception(message: Any) -> None:
         (boxes_in_one_place, "same in every cell"),
         (no_epsilon, "usable detector"),
         (negative_variance, "not positive"),
+        (bias_behind_a_bias, "does not fit"),
         (not_finite, "not finite"),
         (huge, "damaged"),
         (no_suppression, "without non-maximum suppression"),

@@ -3,6 +3,8 @@
 The generated networks lie with the importer's tests.
 """
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +182,64 @@ def test_a_network_for_training_has_no_detections(tmp_path: Path) -> None:
     found = parity(given, theirs)
     assert found.detections is None
     assert found.class_logits < 5e-5
+
+
+ASK = """
+import sys
+from pathlib import Path
+import numpy as np
+from multibox.importers.caffe import read
+from multibox.parity.caffe import reference
+model, prototxt, images, out = map(Path, sys.argv[1:])
+theirs = reference(model, read(model, None, prototxt), prototxt)
+pictures = np.load(images)
+raw, found = theirs.raw(pictures), theirs.detect(pictures)
+parts = {f"{part}{i}": x for i, one in enumerate(found) for part, x in one._asdict().items()}
+np.savez(out, name=theirs.name, **raw._asdict(), **parts)
+"""
+
+
+class Answered:
+    """What a reference answered in another process."""
+
+    def __init__(self, file: Path) -> None:
+        with np.load(file) as parts:
+            self._parts = dict(parts)
+        self.name = str(self._parts["name"])
+
+    def raw(self, images: np.ndarray) -> RawOutputs:
+        return RawOutputs(self._parts["class_logits"], self._parts["box_offsets"])
+
+    def detect(self, images: np.ndarray) -> list[Found]:
+        fields = Found._fields
+        return [Found(*(self._parts[f"{part}{i}"] for part in fields)) for i in range(len(images))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("norms", [True, False])
+def test_opencv_4_is_the_reference_where_it_is_installed(norms: bool, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages,
+         "opencv-python-headless<5"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"pip cannot install OpenCV 4: {done.stderr.strip()[-200:]}")
+    net = mobilenet_ssd(3, 64, priors=SMALL, norms=norms)
+    for name in ("mbox_loc", "mbox_conf", "mbox_priorbox"):
+        net.layer(name).bottoms.reverse()
+    model, prototxt = net.save(tmp_path)
+    images, out = tmp_path / "images.npy", tmp_path / "out.npz"
+    np.save(images, picture(64, 2))
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    call = [sys.executable, "-c", ASK, model, prototxt, images, out]
+    subprocess.run(call, check=True, env=environment)
+    found = parity(read(model, None, prototxt), Answered(out))
+    assert found.reference.startswith("OpenCV 4.")
+    assert found.class_logits < 5e-5
+    assert found.box_offsets < 5e-5
+    assert (found.lost, found.gained) == (0, 0)
+    assert found.detections is not None
+    assert found.detections > 50

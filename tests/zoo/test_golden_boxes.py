@@ -239,7 +239,10 @@ def spec(model: str, box_set: Any, **changes: Any) -> Any:
 
 def test_every_variant_is_here() -> None:
     assert set(GOLDEN) == {
-        (model.name, box_set) for model in MODELS.values() for box_set in model.box_sets
+        (model.name, box_set)
+        for model in MODELS.values()
+        for box_set in model.box_sets
+        if not model.name.startswith("tiny_")  # other tests' own
     }
 
 

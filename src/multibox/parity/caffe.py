@@ -107,7 +107,8 @@ class _OpenCV:
     def __init__(self, path: Path, prototxt: Path, literal: _Literal) -> None:
         self.name = f"OpenCV {cv2.__version__}'s Caffe importer"
         self._literal = literal
-        self._net: Any = cv2.dnn.readNetFromCaffe(str(prototxt), str(path))
+        dnn: Any = cv2.dnn  # OpenCV 5 has no such function
+        self._net = dnn.readNetFromCaffe(str(prototxt), str(path))
         self._net.enableFusion(False)
         self._net.enableWinograd(False)
         self._boxes = self._maker(literal.end.bottom[0])

@@ -138,7 +138,8 @@ def _per_channel(values: Array) -> Tensor:
 def _batch_norm(layer: Layer, inputs: list[Tensor], blobs: Blobs) -> Tensor:
     mean, variance, count = blobs
     by = 0.0 if count.item() == 0 else 1 / count.item()
-    deviation = (_per_channel(variance * by) + layer.batch_norm_param.eps).sqrt()
+    epsilon: float = layer.batch_norm_param.eps
+    deviation = (_per_channel(variance * by) + epsilon).sqrt()
     return (inputs[0] - _per_channel(mean * by)) / deviation
 
 
@@ -154,7 +155,8 @@ def _bias(layer: Layer, inputs: list[Tensor], blobs: Blobs) -> Tensor:
 def _normalize(layer: Layer, inputs: list[Tensor], blobs: Blobs) -> Tensor:
     said = layer.norm_param
     axes = (1, 2, 3) if said.across_spatial else (1,)
-    length = (inputs[0].pow(2).sum(axes, keepdim=True) + said.eps).pow(0.5)
+    epsilon: float = said.eps
+    length = (inputs[0].pow(2).sum(axes, keepdim=True) + epsilon).pow(0.5)
     return inputs[0] / length * _per_channel(blobs[0])
 
 

@@ -39,8 +39,10 @@ class Parity(BaseModel):
         """The report people read."""
         said = [
             f"compared with {self.reference}, {self.pictures} pictures",
-            f"largest difference: class scores {self.class_logits:.2g}, "
-            f"box offsets {self.box_offsets:.2g}",
+            (
+                f"largest difference: class scores {self.class_logits:.2g}, "
+                f"box offsets {self.box_offsets:.2g}"
+            ),
         ]
         if self.detections is not None:
             said.append(

@@ -1,4 +1,4 @@
-"""Raw outputs to detections: decode, suppress per class, keep the best (paper sections 2.1 and 3.7)."""
+"""Raw outputs to detections: decode, suppress per class, keep the best (paper 2.1, 3.7)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -17,6 +17,7 @@ from multibox.importers.imported import Array
 _LARGEST_PROTOTXT = 4 * 2**20
 _LARGEST_MODEL = 2**31 - 1
 _MOST_VALUES = 2**31
+_LONGEST_NAME = 200
 _UPGRADE = (
     "is in Caffe's old format of 2014 ({what}): convert it first with Caffe's {tool}, then import"
 )
@@ -47,6 +48,13 @@ def read_prototxt(path: Path) -> Any:
         )
     if not network.layer:
         raise InputError(f"{path}: is not a Caffe prototxt: it has no layers")
+    for layer in network.layer:
+        for name in (layer.name, layer.type, *layer.bottom, *layer.top):
+            if len(name) > _LONGEST_NAME or not name.isprintable():
+                raise InputError(
+                    f"{path}: has the name {name[:_LONGEST_NAME]!r}: expected printable "
+                    f"characters, {_LONGEST_NAME} at most"
+                )
     return network
 
 
@@ -74,6 +82,8 @@ def read_caffemodel(path: Path) -> dict[str, list[Array]]:
     for name, blobs in layers:
         if not blobs:
             continue
+        if len(name) > _LONGEST_NAME:
+            raise InputError(f"{path}: has a layer's name of {len(name)} characters: damaged")
         if name in weights:
             raise InputError(f"{path}: has two layers named {name!r}: which one is meant?")
         weights[name] = [_array(blob, f"{path}: layer {name!r}") for blob in blobs]

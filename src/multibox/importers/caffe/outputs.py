@@ -62,7 +62,7 @@ def find_outputs(layer: Layer, shapes: Shapes) -> Outputs:
 
     class_ends = _parts(scores, shapes, axis=1, through=leave_scores)
     box_ends = _parts(boxes, shapes, axis=1)
-    prior_layers = [blob.maker for blob in _parts(priors, shapes, axis=2)]
+    prior_layers = [blob.maker for blob in _parts(priors, shapes, axis=2, reshaped=False)]
     for prior in prior_layers:
         if prior.type != "PriorBox":
             raise prior.refused(f"stands where {layer.name!r} expects PriorBox layers")
@@ -136,11 +136,13 @@ def _parts(
     shapes: Shapes,
     *,
     axis: int,
+    reshaped: bool = True,
     through: Callable[[Blob], bool] = lambda _: False,
 ) -> list[Blob]:
     """The blobs that Concat layers along ``axis`` join to ``blob``, in their order.
 
-    Layers that only reshape are stepped over, and those that ``through`` says yes to.
+    Layers that only reshape are stepped over where ``reshaped`` allows them, and those that
+    ``through`` says yes to.
     """
     found: list[Blob] = []
     waiting = [blob]
@@ -157,7 +159,7 @@ def _parts(
             if joined != axis:
                 raise layer.refused(f"joins axis {joined}, expected {axis}")
             waiting += reversed(layer.inputs)
-        elif layer.type in _SAME_ORDER:
+        elif reshaped and layer.type in _SAME_ORDER:
             if shapes[blob][0] != shapes[layer.input][0]:
                 raise layer.refused(
                     f"brings the shape {shapes[layer.input]} to {shapes[blob]}: the pictures of a "

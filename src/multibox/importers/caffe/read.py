@@ -26,6 +26,9 @@ from multibox.importers.caffe.weights import Weights
 from multibox.importers.imported import Array, Imported
 from multibox.importers.names import class_names
 
+# SSD512 has 24,564.
+_MOST_BOXES = 2_000_000
+
 
 def read(path: Path, names: Sequence[str] | None, prototxt: Path) -> Imported:
     """Weights of ``path`` (.caffemodel) for the network that ``prototxt`` describes.
@@ -56,6 +59,8 @@ def read(path: Path, names: Sequence[str] | None, prototxt: Path) -> Imported:
     boxes = default_box_spec(
         [level.prior for level in levels], [shapes.map(level.map)[1:] for level in levels], image
     )
+    if boxes.count > _MOST_BOXES:
+        raise end.refused(f"{boxes.count} default boxes are more than can be handled")
     pixels, pixels_remark = preprocessing(data.maker, image, trunk.backbone)
     settings, settings_remark = postprocessing(outputs, trunk.backbone, boxes.count)
     extra_kind, extras = extra_card(trunk)

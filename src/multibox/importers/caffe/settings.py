@@ -19,7 +19,6 @@ _PUBLISHED: dict[str, tuple[Colour, float]] = {
     "mobilenet_v1": ((127.5, 127.5, 127.5), 0.007843),
 }
 _TOP_KEEP = {"vgg16": (400, 200), "mobilenet_v1": (100, 100)}
-_MOST_KEPT = 100_000
 
 
 def preprocessing(data: Layer, image: Grid, backbone: str) -> tuple[Preprocessing, str]:
@@ -93,15 +92,15 @@ def postprocessing(outputs: Outputs, backbone: str, boxes: int) -> tuple[PostPro
     limits: Sequence[int] = (nms.top_k if nms.HasField("top_k") else -1, said.keep_top_k)
     if 0 in limits:
         raise layer.refused("top_k or keep_top_k 0 lets nothing through")
-    top_k = boxes if limits[0] < 0 else limits[0]
-    keep = min(top_k, boxes) * (outputs.classes - 1) if limits[1] < 0 else limits[1]
+    top_k = min(limits[0], boxes) if limits[0] > 0 else boxes
+    most = top_k * (outputs.classes - 1)
     return (
         PostProcessing(
             scores=outputs.scores,
             score_threshold=max(_decimal(said.confidence_threshold), 0.0),
             iou_threshold=_decimal(nms.nms_threshold),
-            top_k=min(top_k, boxes),
-            keep=min(keep, _MOST_KEPT),
+            top_k=top_k,
+            keep=min(limits[1], most) if limits[1] > 0 else most,
         ),
         "",
     )

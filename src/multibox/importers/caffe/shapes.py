@@ -39,7 +39,11 @@ class Shapes:
             culprit = self._first_unknown.get(blob.maker, blob.maker)
             raise culprit.refused(
                 "what it gives is not known: "
-                + ("a layer of this type is not supported" if culprit.inputs else "it has no shape")
+                + (
+                    "a layer of this type or form is not supported"
+                    if culprit.inputs
+                    else "it has no shape"
+                )
             )
         return shape
 

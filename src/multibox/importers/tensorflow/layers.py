@@ -95,7 +95,9 @@ def read_layer(graph: Graph, output: Output) -> Layer:
         if norm is not None or side is None:
             raise graph.refusal(_unexpected(graph, name, node))
         # Normalisation that was folded, or written out as a product and a sum.
-        constant = fixed_value(graph, node.inputs[side])
+        constant = fixed_value(graph, node.inputs[side]).reshape(-1)
+        if len({constant.size, scale.size, shift.size} - {1}) > 1:
+            raise graph.refusal(f"{node.name!r} does not fit what is behind it: damaged")
         if node.op == "Mul":
             scale = scale * constant
         else:
