@@ -7,7 +7,7 @@ when a file is read.
 from functools import cache
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from multibox.protobuf_schema import Schema
 
 _ENUMS = {
     "Phase": {"TRAIN": 0, "TEST": 1},
@@ -18,8 +18,6 @@ _ENUMS = {
     "InterpMode": {"LINEAR": 1, "AREA": 2, "NEAREST": 3, "CUBIC": 4, "LANCZOS4": 5},
 }
 
-# Message: its fields as "name number type" and, where it is not nothing, "= default"; a star marks
-# a repeated field.
 _MESSAGES = {
     "BlobShape": ["dim 1 int64*"],
     # Packed numbers are one run of bytes in the file; as such they become an array without a
@@ -114,43 +112,13 @@ _MESSAGES = {
     ],
 }  # fmt: skip
 
-_PACKAGE = "multibox.caffe"
-_Field = descriptor_pb2.FieldDescriptorProto
-
 
 @cache
 def message(name: str) -> Any:
     """The class of Caffe's message ``name``."""
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+    return _schema().message(name)
 
 
 @cache
-def _pool() -> descriptor_pool.DescriptorPool:
-    file = descriptor_pb2.FileDescriptorProto(name="multibox_caffe.proto", package=_PACKAGE)
-    for enum_name, values in _ENUMS.items():
-        enum = file.enum_type.add(name=enum_name)
-        for value, number in values.items():
-            enum.value.add(name=value, number=number)
-    for message_name, fields in _MESSAGES.items():
-        descriptor = file.message_type.add(name=message_name)
-        descriptor.field.extend(_field(text) for text in fields)
-    # A pool of its own, so that a program that has Caffe's real messages can use both.
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return pool
-
-
-def _field(text: str) -> descriptor_pb2.FieldDescriptorProto:
-    declared, _, default = text.partition(" = ")
-    name, number, kind = declared.split()
-    repeated, kind = kind.endswith("*"), kind.rstrip("*")
-    field = _Field(name=name, number=int(number))
-    field.label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-    if kind in _MESSAGES or kind in _ENUMS:
-        field.type = _Field.TYPE_ENUM if kind in _ENUMS else _Field.TYPE_MESSAGE
-        field.type_name = f".{_PACKAGE}.{kind}"
-    else:
-        field.type = _Field.Type.Value(f"TYPE_{kind.upper()}")
-    if default:
-        field.default_value = default
-    return field
+def _schema() -> Schema:
+    return Schema("caffe", _MESSAGES, _ENUMS)
