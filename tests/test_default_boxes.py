@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
 from multibox.card import DefaultBoxLevel, DefaultBoxSpec
-from multibox.default_boxes import default_boxes, spec_from_sizes, to_corners
+from multibox.default_boxes import choose_scales, default_boxes, spec_from_sizes, to_corners
 from multibox.zoo import new_card
 
 # Minimum and maximum sizes in pixels, typed from the published configurations (ssd_pascal.py,
@@ -300,6 +300,11 @@ def test_ratios_keep_the_area_of_the_small_square(
     np.testing.assert_allclose(by_ratio[:, 2] * by_ratio[:, 3], level.min_size**2, rtol=1e-5)
     expected = [r for ratio in level.aspect_ratios for r in (ratio, 1 / ratio)]
     np.testing.assert_allclose(by_ratio[:, 2] / by_ratio[:, 3], expected, rtol=1e-5)
+
+
+def test_equation_4_as_the_paper_has_it() -> None:
+    """Section 2.2: m = 6, s_min = .2 and s_max = .9; every scale .14 above the one before."""
+    assert choose_scales(6, 0.2, 0.9) == pytest.approx([0.2, 0.34, 0.48, 0.62, 0.76, 0.9])
 
 
 def test_sizes_must_be_one_more_than_levels() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from multibox.detector import Detector, load
     from multibox.evaluation import Evaluation
     from multibox.evaluation.evaluate import evaluate
+    from multibox.export.export import export
     from multibox.importing import import_weights
     from multibox.training.train import train
 
@@ -24,6 +25,7 @@ __all__ = [
     "Evaluation",
     "__version__",
     "evaluate",
+    "export",
     "import_weights",
     "load",
     "train",
@@ -34,6 +36,7 @@ _HOMES = {
     "Detector": "multibox.detector",
     "Evaluation": "multibox.evaluation",
     "evaluate": "multibox.evaluation.evaluate",
+    "export": "multibox.export.export",
     "import_weights": "multibox.importing",
     "load": "multibox.detector",
     "train": "multibox.training.train",

@@ -1,4 +1,9 @@
-"""The paper's default boxes from a typed spec (Liu et al. 2016, section 2.2), in NumPy."""
+"""The paper's default boxes (Liu et al. 2016) from a typed spec, in NumPy.
+
+Section 2.1, "Default boxes and aspect ratios", and section 2.2, "Choosing scales and aspect ratios
+for default boxes". The paper's scales s_k are fractions of the picture; a spec has them in pixels,
+because published detectors round them there: ``min_size`` is s_k and ``max_size`` s_(k+1).
+"""
 
 from collections.abc import Sequence
 
@@ -43,21 +48,34 @@ def _level_boxes(level: DefaultBoxLevel, spec: DefaultBoxSpec) -> npt.NDArray[np
 
 
 def _cell_shapes(level: DefaultBoxLevel, *, truncate: bool) -> npt.NDArray[np.float64]:
-    """Widths and heights in pixels of the boxes that share one centre, ``[n, 2]``."""
+    """Widths and heights in pixels of the boxes that share one centre, ``[n, 2]``.
+
+    w = s_k sqrt(a_r) and h = s_k / sqrt(a_r), and for a_r = 1 a second square of
+    s'_k = sqrt(s_k s_(k+1)).
+    """
     if level.shapes is not None:
         return np.array(level.shapes, np.float64)
     assert level.min_size is not None
     # Caffe's PriorBox layer keeps its sizes in int variables: SSD512's 35.84 becomes 35.
-    size = float(int(level.min_size)) if truncate else level.min_size
-    shapes = [(size, size)]
+    s_k = float(int(level.min_size)) if truncate else level.min_size
+    shapes = [(s_k, s_k)]
     if level.max_size is not None:
-        larger = float(int(level.max_size)) if truncate else level.max_size
-        side = (size * larger) ** 0.5
+        s_next = float(int(level.max_size)) if truncate else level.max_size
+        side = (s_k * s_next) ** 0.5
         shapes.append((side, side))
-    for ratio in level.aspect_ratios:
-        root = ratio**0.5
-        shapes += [(size * root, size / root), (size / root, size * root)]
+    for a_r in level.aspect_ratios:
+        root = a_r**0.5
+        shapes += [(s_k * root, s_k / root), (s_k / root, s_k * root)]
     return np.array(shapes, np.float64)
+
+
+def choose_scales(m: int, s_min: float, s_max: float) -> list[float]:
+    """Equation 4: s_k for the maps k = 1..m, fractions of the picture at equal distances.
+
+    s_k = s_min + (s_max - s_min) / (m - 1) (k - 1); the paper has s_min = .2 and s_max = .9, and
+    sets the scale of conv4_3 apart.
+    """
+    return [float(s_k) for s_k in np.linspace(s_min, s_max, m)]
 
 
 def to_corners(boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

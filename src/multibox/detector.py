@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,7 +12,17 @@ import numpy.typing as npt
 from multibox import checkpoints, zoo
 from multibox.card import ModelCard
 from multibox.detections import Detections
-from multibox.engines import Engine, EngineName, RawDetections, open_engine
+from multibox.engines import (
+    Engine,
+    EngineName,
+    Goal,
+    Precision,
+    RawDetections,
+    is_exported,
+    open_engine,
+    read_exported,
+)
+from multibox.engines.graph import available_threads
 from multibox.errors import InputError
 from multibox.imaging import Image, read_image, to_network_input
 from multibox.importers.published import is_published_name
@@ -70,18 +81,34 @@ class Detector:
     def _detect(
         self, pictures: Sequence[Picture] | npt.NDArray[Any], score: float
     ) -> list[Detections]:
-        with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
-            prepared = list(pool.map(self._prepare, pictures))
-        raw = self.engine(np.stack([network_input for network_input, _, _ in prepared]))
-        return [
-            self._in_pixels(raw, i, width, height).above(score)
-            for i, (_, width, height) in enumerate(prepared)
-        ]
+        batch, sizes = self._prepare(pictures)
+        raw = self.engine(batch)
+        return [self._in_pixels(raw, i, *size).above(score) for i, size in enumerate(sizes)]
 
-    def _prepare(self, picture: Picture) -> tuple[Image, int, int]:
+    def _prepare(
+        self, pictures: Sequence[Picture] | npt.NDArray[Any]
+    ) -> tuple[Image, list[tuple[int, int]]]:
+        """The network's input ``[b, h, w, 3]``, and the width and height of each picture."""
+        if len(pictures) == 1:  # no threads, and no copy into a batch
+            resized, size = self._resized(pictures[0])
+            return resized[None], [size]
+        batch = np.empty((len(pictures), *self.card.preprocessing.image_size, 3), np.uint8)
+
+        def fill(i: int) -> tuple[int, int]:
+            batch[i], size = self._resized(pictures[i])
+            return size
+
+        return batch, list(self._readers.map(fill, range(len(pictures))))
+
+    def _resized(self, picture: Picture) -> tuple[Image, tuple[int, int]]:
         image = read_image(picture)
         height, width, _ = image.shape
-        return to_network_input(image, self.card.preprocessing), width, height
+        return to_network_input(image, self.card.preprocessing), (width, height)
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        # Decoding does not hold Python's lock; threads are not free, so they are kept.
+        return ThreadPoolExecutor(available_threads(), "multibox-reader")
 
     def _in_pixels(self, raw: RawDetections, i: int, width: int, height: int) -> Detections:
         n = int(raw.num[i])
@@ -97,23 +124,52 @@ class Detector:
         )
 
 
-def load(model: str | Path, *, engine: EngineName = "auto") -> Detector:
-    """Open a detector from a checkpoint file, or from published weights of another project.
+def load(
+    model: str | Path,
+    *,
+    engine: EngineName = "auto",
+    goal: Goal = "latency",
+    threads: int | None = None,
+    precision: Precision = "fp32",
+    pictures: int | None = None,
+) -> Detector:
+    """Open a detector from a checkpoint, an exported file, or another project's published weights.
 
-    Published weights have names such as "torchvision:ssd300_vgg16"; they are downloaded and
-    imported at the first call. A zoo's name says what can be trained; weights of its own it has
-    none.
+    A checkpoint (.safetensors) runs in PyTorch; exported files (.onnx, OpenVINO's .xml) do not
+    need it. Published weights have names such as "torchvision:ssd300_vgg16"; they are downloaded
+    and imported at the first call. A zoo's name says what can be trained; weights of its own it
+    has none.
+
+    ``goal`` is what ``threads`` (by default one for each processor) are for: "latency" puts them
+    all on one picture, "throughput" works on as many pictures together. ``precision`` "bf16" is for
+    OpenVINO. ``pictures`` is how many there will be (None: many): "auto" takes the engine that is
+    the fastest for them all, its loading included.
 
     Raises: InputError when there is no such file, it cannot be used, or ``engine`` cannot run it.
     """
+    path = model_file(model)
+    opened = read_exported(path) if is_exported(path) else checkpoints.load(path)
+    return Detector(
+        open_engine(
+            opened, engine, goal=goal, threads=threads, precision=precision, pictures=pictures
+        ),
+        opened.card,
+    )
+
+
+def model_file(model: str | Path) -> Path:
+    """The file that ``model`` names: itself, or the checkpoint of published weights.
+
+    Raises: InputError for a name without published weights; whether a file is there is not looked
+    at.
+    """
     path = Path(model)
     if is_published_name(str(model)):
-        path = local_checkpoint(str(model))
-    elif not path.exists() and not path.suffix and path.name == str(model):
+        return local_checkpoint(str(model))
+    if not path.exists() and not path.suffix and path.name == str(model):
         name = zoo.find_model(path.name).name
         raise InputError(
             f"{name}: no trained weights are published under this name: train it "
             f"(multibox train DATA --model {name}) or give a checkpoint file"
         )
-    checkpoint = checkpoints.load(path)
-    return Detector(open_engine(checkpoint, engine), checkpoint.card)
+    return path

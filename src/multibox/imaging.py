@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from multibox import limits
 from multibox.card import Preprocessing
 from multibox.errors import ImageError
 from multibox.image_headers import HeaderError, ImageHeader, ShortHeaderError, parse_header
@@ -32,7 +33,7 @@ IMAGE_SUFFIXES = frozenset({
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels (RGB): white, as in the viewers people label with."""
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = limits.PICTURE_PIXELS
 """The largest picture read unless the caller says otherwise (300 MB as RGB)."""
 
 _HEAD_BYTES = 16_384  # holds the size of all but a few pictures with large metadata
@@ -269,7 +270,7 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
-            "make it smaller or raise max_pixels"
+            "make it smaller, or raise max_pixels or MULTIBOX_LIMITS"
         )
 
 

@@ -39,7 +39,7 @@ class BrightnessEngine:
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "multibox.cli.detect.load", lambda model, engine: Detector(BrightnessEngine(), CARD)
+        "multibox.cli.detect.load", lambda model, **options: Detector(BrightnessEngine(), CARD)
     )
 
 

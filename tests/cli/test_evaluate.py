@@ -39,7 +39,7 @@ DETECTOR = Detector(CatEngine(), CARD)
 @pytest.fixture
 def voc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures 0 to 3, a cat in the middle of each; test is 0 1 2, val is 3, train is 0."""
-    monkeypatch.setattr("multibox.cli.evaluate.load", lambda model: DETECTOR)
+    monkeypatch.setattr("multibox.cli.evaluate.load", lambda model, **options: DETECTOR)
     root = tmp_path / "voc"
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)

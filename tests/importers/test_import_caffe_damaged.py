@@ -1,5 +1,6 @@
 """Caffe files that are damaged, of another kind, or do not fit together: one clear line each."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -51,6 +52,15 @@ def test_weights_that_do_not_fit_are_named(name: str, tmp_path: Path) -> None:
     change, said = WEIGHTS[name]
     model, prototxt = with_blob(change).save(tmp_path)
     assert re.search(said, refusal(model, prototxt))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    model, prototxt = mobilenet().save(tmp_path)
+    for given in ((pipe, prototxt), (model, pipe), (model, Path("/dev/zero"))):
+        assert "is not a regular file" in refusal(*given)
 
 
 @cache

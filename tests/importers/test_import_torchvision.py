@@ -184,9 +184,8 @@ class TestEqualsTorchvision:
         ("form", "classes"),
         [
             *((form, classes) for form in FORMS[1:] for classes in (2, 21, 91)),
-            ("vgg", 91),
-            pytest.param("vgg", 2, marks=pytest.mark.slow),
-            pytest.param("vgg", 21, marks=pytest.mark.slow),
+            # Many seconds each, and nothing that the spread weights do not show as well.
+            *(pytest.param("vgg", classes, marks=pytest.mark.slow) for classes in (2, 21, 91)),
         ],
     )
     def test_with_fresh_weights(self, form: str, classes: int, tmp_path: Path) -> None:

@@ -8,9 +8,7 @@ from multibox.parity.reference import Found, RawOutputs
 
 
 def raw(logit: float = 1.0, offset: float = 2.0) -> RawOutputs:
-    return RawOutputs(
-        np.full((1, 3, 2), logit, np.float32), np.full((1, 3, 4), offset, np.float32)
-    )
+    return RawOutputs(np.full((1, 3, 2), logit, np.float32), np.full((1, 3, 4), offset, np.float32))
 
 
 def found(*entries: tuple[list[float], float, int]) -> Found:

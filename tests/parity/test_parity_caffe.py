@@ -13,9 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1] / "importers"))
-
 from caffe_answers import CASES, recorded, sampled
 from caffe_files import Net, mobilenet_ssd, picture, prior, vgg_ssd
 
@@ -45,7 +42,7 @@ def _without_opencv_4(monkeypatch: pytest.MonkeyPatch) -> None:
 def files(net: Net, folder: Path) -> tuple[Imported, Reference]:
     model, prototxt = net.save(folder)
     given = read(model, None, prototxt)
-    return given, reference(model, given, prototxt)
+    return given, reference(model, prototxt)
 
 
 @torch.no_grad()
@@ -188,10 +185,9 @@ ASK = """
 import sys
 from pathlib import Path
 import numpy as np
-from multibox.importers.caffe import read
 from multibox.parity.caffe import reference
 model, prototxt, images, out = map(Path, sys.argv[1:])
-theirs = reference(model, read(model, None, prototxt), prototxt)
+theirs = reference(model, prototxt)
 pictures = np.load(images)
 raw, found = theirs.raw(pictures), theirs.detect(pictures)
 parts = {f"{part}{i}": x for i, one in enumerate(found) for part, x in one._asdict().items()}

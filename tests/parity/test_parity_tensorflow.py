@@ -2,27 +2,24 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tensorflow_graphs import RECORDED, Form, frozen_graph, pictures
 
-IMPORTERS = Path(__file__).parents[1] / "importers"
-sys.path.append(str(IMPORTERS))
+from multibox.default_boxes import default_boxes
+from multibox.errors import InputError
+from multibox.importers.imported import Imported
+from multibox.importers.tensorflow import read
+from multibox.parity.compare import Parity, compare
+from multibox.parity.reference import Found, RawOutputs, Reference
+from multibox.parity.tensorflow import NodeByNode, TensorFlow, reference
+from multibox.ssd.model import SSD
+from multibox.ssd.postprocess import postprocess
 
-from tensorflow_graphs import RECORDED, Form, frozen_graph, pictures  # noqa: E402
-
-from multibox.default_boxes import default_boxes  # noqa: E402
-from multibox.errors import InputError  # noqa: E402
-from multibox.importers.imported import Imported  # noqa: E402
-from multibox.importers.tensorflow import read  # noqa: E402
-from multibox.parity.compare import Parity, compare  # noqa: E402
-from multibox.parity.reference import Found, RawOutputs, Reference  # noqa: E402
-from multibox.parity.tensorflow import NodeByNode, TensorFlow, reference  # noqa: E402
-from multibox.ssd.model import SSD  # noqa: E402
-from multibox.ssd.postprocess import postprocess  # noqa: E402
+ANSWERS = Path(__file__).parents[1] / "importers" / "recorded_tensorflow"
 
 
 @pytest.fixture(scope="module", params=RECORDED, name="name")
@@ -71,7 +68,7 @@ def parity(of: Reference, theirs: RawOutputs, ours: RawOutputs, form: Form) -> P
 
 
 def test_the_nodes_give_tensorflows_answers(name: str, carried_out: RawOutputs) -> None:
-    answers = json.loads((IMPORTERS / "recorded_tensorflow" / f"{name}.json").read_text())
+    answers = json.loads((ANSWERS / f"{name}.json").read_text())
     logits, encodings = answers["class_logits"], answers["box_encodings"]
     theirs = carried_out.class_logits.ravel()[logits["places"]]
     np.testing.assert_allclose(theirs, logits["values"], atol=1e-4)
@@ -103,7 +100,7 @@ def test_without_tensorflow_the_graph_itself_is_the_reference(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    chosen = reference(path, read(path, None))
+    chosen = reference(path)
     assert chosen.name == "the graph itself, node by node"
     assert chosen.detect(pictures(Form())) is None
 
@@ -128,7 +125,7 @@ def test_tensorflow_itself(name: str, path: Path, carried_out: RawOutputs) -> No
     pytest.importorskip("tensorflow")
     form, imported = RECORDED[name], read(path, None)
     images = pictures(form)
-    theirs = reference(path, imported)
+    theirs = reference(path)
     assert isinstance(theirs, TensorFlow)
     ours = our_outputs(imported, images)
     found = theirs.detect(images)

@@ -68,6 +68,8 @@ def random_pictures(b: int, height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (b, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
+# Slow to build; tests/importers/test_import_torchvision.py holds the same two networks together.
+@pytest.mark.slow
 @torch.inference_mode()
 def test_ssd300_equals_torchvision() -> None:
     torch.manual_seed(0)

@@ -9,9 +9,10 @@ from typing import Any
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Hand out a temporary path beside ``path``; when the block ends well, it becomes ``path``.
 
+    What was there before is lost, or becomes ``previous``: once the new content is on the disk.
     Whatever stops the process or the machine, ``path`` is either the old file or the new one:
     the content reaches the disk before the name does. The temporary name is always the same, so
     that a killed process leaves at most one behind, which the next write uses up. The folder is
@@ -29,6 +30,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         _flush_to_disk(temporary)
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

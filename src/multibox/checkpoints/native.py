@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from multibox import limits
 from multibox.card import CARD_KEY, SCHEMA_VERSION, ModelCard
 from multibox.checkpoints.files import atomic_write
 from multibox.errors import InputError, MultiboxError
@@ -55,7 +56,7 @@ def load(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     with _opened(path) as file:
-        card = _parse_card(path, file.metadata())
+        card = _card_of(path, file.metadata())
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return Checkpoint(arrays, card, path)
 
@@ -64,7 +65,7 @@ def read_card(path: Path | str) -> ModelCard:
     """Read only the card of a checkpoint, from the file's header; raises as ``load`` does."""
     path = Path(path)
     with _opened(path) as file:
-        return _parse_card(path, file.metadata())
+        return _card_of(path, file.metadata())
 
 
 @contextmanager
@@ -76,6 +77,9 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise InputError(f"{path}: no such file: check the path of the checkpoint")
     try:
+        if (size := path.stat().st_size) > limits.CHECKPOINT_BYTES:
+            what = limits.too_large("a checkpoint", size, limits.CHECKPOINT_BYTES)
+            raise InputError(f"{path}: {what}")
         with safe_open(path, framework="np") as file:
             yield file
     except OSError as error:
@@ -88,16 +92,24 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _parse_card(path: Path, metadata: Mapping[str, str] | None) -> ModelCard:
+def _card_of(path: Path, metadata: Mapping[str, str] | None) -> ModelCard:
     text = (metadata or {}).get(CARD_KEY)
     if text is None:
         raise InputError(
             f"{path}: a safetensors file of another project (it has no '{CARD_KEY}' metadata): "
             "give a checkpoint that multibox wrote"
         )
+    return parse_card(path, text)
+
+
+def parse_card(path: Path, text: str) -> ModelCard:
+    """The card in ``text``, the JSON that was found in ``path``.
+
+    Raises: InputError when it is not a card, or was written by a newer multibox.
+    """
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: the model card is not valid JSON ({error})") from error
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

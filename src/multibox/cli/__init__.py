@@ -56,5 +56,10 @@ def _in_one_line(error: "CycloptsError") -> str:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print("multibox: error:", " ".join(message.split()), file=sys.stderr)
+    # Messages quote files; what such a file would tell the terminal to do is shown, not done.
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(message.split())
+    )
+    print("multibox: error:", shown, file=sys.stderr)
     return exit_code

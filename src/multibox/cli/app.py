@@ -33,6 +33,16 @@ app.command(
     help="Measure a model's average precision on labelled pictures.",
 )
 app.command(
+    "multibox.cli.bench:bench",
+    name="bench",
+    help="Measure how fast a model is, stage by stage, and how much of the processor it reaches.",
+)
+app.command(
+    "multibox.cli.export:export",
+    name="export",
+    help="Write a detector as an ONNX or OpenVINO file, and compare that with PyTorch.",
+)
+app.command(
     "multibox.cli.import_:import_",
     name="import",
     help="Turn another project's weights into a checkpoint, and compare the two networks.",

@@ -19,7 +19,7 @@ from multibox.cli.sources import PictureFile, find_pictures
 from multibox.detections import Detections
 from multibox.detector import load
 from multibox.drawing import draw_detections
-from multibox.engines import EngineName
+from multibox.engines import EngineName, Goal, Precision
 from multibox.errors import ImageError, InputError
 from multibox.imaging import Image, read_image, write_image
 
@@ -34,6 +34,9 @@ def detect(
     out: Path | None = None,
     jsonl: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     engine: EngineName = "auto",
+    goal: Goal = "latency",
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    precision: Precision = "fp32",
 ) -> int:
     """Find objects in pictures.
 
@@ -42,7 +45,7 @@ def detect(
     sources
         Pictures, folders (with all that lies below them) or quoted globs.
     model
-        A checkpoint file, such as best.safetensors of a training.
+        A checkpoint (.safetensors), an exported file (.onnx, .xml), or published weights.
     score
         Keep detections that score at least this much, 0 to 1.
     out
@@ -50,16 +53,29 @@ def detect(
     jsonl
         Write one JSON line for each picture to this file, or to stdout for "-".
     engine
-        What runs the network.
+        What runs the network: torch runs checkpoints, the others what multibox export wrote.
+    goal
+        Whether all threads work on one picture (latency), or each on its own (throughput).
+    threads
+        How many; by default one for each processor.
+    precision
+        What float32 layers compute in; bf16 is faster on recent processors, with openvino.
     """
     if jsonl is not None and jsonl.startswith("-") and jsonl != "-":
         raise InputError(f'--jsonl needs a file or "-", not {jsonl}')
     if model is None:
-        raise InputError("no model: give --model FILE, a checkpoint such as best.safetensors")
+        raise InputError("no model: give --model FILE, such as best.safetensors or an .onnx file")
     if out is None and jsonl is None:
         out = Path("detections")
     pictures = find_pictures(sources, leave_out=out)
-    detector = load(model, engine=engine)
+    detector = load(
+        model,
+        engine=engine,
+        goal=goal,
+        threads=threads,
+        precision=precision,
+        pictures=len(pictures),
+    )
     annotated = None if out is None else _AnnotatedPictures(out, pictures)
 
     console = Console(stderr=jsonl == "-", soft_wrap=True, markup=False, highlight=False)

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
 from multibox.data import problems_summary
 from multibox.detector import load
+from multibox.engines import EngineName, Goal, Precision
 from multibox.evaluation import Metric, evaluate_model, per_class_table, write_json
 from multibox.evaluation.evaluate import open_for_evaluation
 
@@ -21,13 +23,17 @@ def evaluate(
     split: str | None = None,
     metric: Metric = "voc07",
     json: Annotated[Path | None, Parameter(name="--json")] = None,
+    engine: EngineName = "auto",
+    goal: Goal = "latency",
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    precision: Precision = "fp32",
 ) -> None:
     """Measure a model's average precision on labelled pictures.
 
     Parameters
     ----------
     model
-        A checkpoint file, such as best.safetensors of a training.
+        A checkpoint (.safetensors), an exported file (.onnx, .xml), or published weights.
     data
         A folder or file of labelled pictures: VOC, COCO or YOLO.
     split
@@ -36,12 +42,27 @@ def evaluate(
         VOC2007's 11 points, VOC2010's area, or COCO's twelve figures.
     json
         Write the figures to this file.
+    engine
+        What runs the network: torch runs checkpoints, the others what multibox export wrote.
+    goal
+        Whether all threads work on one picture (latency), or each on its own (throughput).
+    threads
+        How many; by default one for each processor.
+    precision
+        What float32 layers compute in; bf16 is faster on recent processors, with openvino.
     """
     dataset = open_for_evaluation(data, split)
     messages = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     for line in (*dataset.notes, *problems_summary(dataset)):
         messages.print(line)
-    detector = load(model)
+    detector = load(
+        model,
+        engine=engine,
+        goal=goal,
+        threads=threads,
+        precision=precision,
+        pictures=len(dataset),
+    )
 
     with Progress(console=messages, disable=not messages.is_terminal, transient=True) as progress:
         task = progress.add_task("evaluating", total=len(dataset))

@@ -59,8 +59,8 @@ def import_(
     height, width = card.preprocessing.image_size
     console.print(
         f"{result.file}: {card.model}, {width} x {height} pixels, "
-        f"{card.default_boxes.count:,} default boxes, {len(card.names)} classes "
-        f"({_shortened(card.names)})"
+        f"{card.default_boxes.count:,} default boxes, {len(card.names)} "
+        f"{'class' if len(card.names) == 1 else 'classes'} ({_shortened(card.names)})"
     )
     console.print(card.origin)
     if result.unused:

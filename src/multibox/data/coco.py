@@ -18,15 +18,19 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from multibox.data.files import is_visible, relative_id, subfolders
+from multibox import limits
+from multibox.data.files import is_below, is_visible, read_label_bytes, relative_id, subfolders
 from multibox.data.labels import (
     NOT_NUMBERS,
+    NOT_READ,
     Catalogue,
     LabelledObject,
     LabelledPicture,
     class_names,
     number,
 )
+from multibox.data.lookalikes import named_twice
+from multibox.data.policies import Kind
 from multibox.data.samples import Problem
 from multibox.data.splits import UNSPLIT, canonical, is_split_name, split_of
 from multibox.errors import InputError
@@ -51,11 +55,18 @@ def _words(files: list[Path], path: Path) -> str:
 def read(path: Path) -> Catalogue:
     """Read a COCO JSON file, or every split of a folder that has some.
 
-    Raises InputError where a file cannot be parsed, or where it is not clear which split the files
-    of a folder hold.
+    A file that cannot be parsed is a problem. Raises InputError where it is not clear which split
+    the files of a folder hold.
     """
     files, notes = _by_split(path)
-    readers = {split: _CocoFile(file, path, split) for split, file in files.items()}
+    readers: dict[str, _CocoFile] = {}
+    problems: list[Problem] = []
+    for split, file in files.items():
+        try:
+            readers[split] = _CocoFile(file, path, split)
+        except InputError as error:
+            problems.append(Problem(str(file), None, str(error), NOT_READ, "bad-label-file"))
+    problems += [problem for reader in readers.values() for problem in reader.problems]
     categories = [pair for reader in readers.values() for pair in reader.categories.items()]
     used = {id for reader in readers.values() for id in reader.used}
     groups = {group for reader in readers.values() for group in reader.groups}
@@ -65,7 +76,9 @@ def read(path: Path) -> Catalogue:
         names=class_names(name for _, name in sorted(kept, key=_place)),
         splits={split: reader.pictures for split, reader in readers.items()},
         notes=tuple(notes),
-        problems=tuple(problem for reader in readers.values() for problem in reader.problems),
+        problems=tuple(problems),
+        remarks=tuple(remark for reader in readers.values() for remark in reader.remarks),
+        names_file=str(next(iter(files.values()))),
     )
 
 
@@ -144,30 +157,43 @@ class _CocoFile:
             id, name = _id(category.get("id")), str(category.get("name", "")).strip()
             if id is None or not name:
                 raise InputError(f"{path}: a category without an id or a name: {category}")
-            self.categories[id] = name
+            if self.categories.setdefault(id, name) != name:
+                reason, action = "category id with two names", "the first name used"
+                value = f"{id}: {self.categories[id]!r} and {name!r}"
+                self.problems.append(
+                    Problem(str(path), None, reason, action, "similar-class-names", value)
+                )
             if (group := str(category.get("supercategory", "")).strip()) != name:
                 self.groups.add(group)
+        self.problems += named_twice(str(path), self.categories.values())
         images = self._images(content)
         objects: dict[_Id, list[LabelledObject]] = {id: [] for id in images}
         dropped: dict[_Id, list[Problem]] = {}
         for index, annotation in enumerate(_dicts(content, "annotations", path)):
             id = _id(annotation.get("image_id"))
             if id is None or id not in images:
-                self._drop(index, "annotation of an image that is not listed")
+                reason = "annotation of an image that is not listed"
+                self.problems.append(
+                    Problem(str(path), index, reason, "dropped", "label-without-image")
+                )
                 continue
             read = self._object(annotation, index)
-            if isinstance(read, str):
-                file = self._label_file(images[id])
-                dropped.setdefault(id, []).append(Problem(file, index, read, "dropped"))
-            else:
+            if isinstance(read, LabelledObject):
                 objects[id].append(read)
+            else:
+                file, (reason, kind) = self._label_file(images[id]), read
+                value = f"category_id {annotation.get('category_id')!r}"[:60]
+                dropped.setdefault(id, []).append(
+                    Problem(file, index, reason, "dropped", kind, value)
+                )
         self.used = {_id(item.get("category_id")) for item in content["annotations"]}
+        self.remarks = tuple(_counted_from_zero(content, self.used, str(path)))
         self.pictures = []
         folders = _picture_folders(path, root, split)
         base = _base(path, root)
         for id, image in images.items():
             name = str(image.get("file_name", ""))
-            found = _find_picture(name, folders)
+            found = _find_picture(name, folders, base)
             self.pictures.append(
                 LabelledPicture(
                     image=found,
@@ -188,21 +214,24 @@ class _CocoFile:
                 images[id] = image
             else:
                 reason = "image without an id" if id is None else "image with the id of another"
-                self.problems.append(Problem(self._label_file(image), None, reason, "left out"))
+                self.problems.append(
+                    Problem(self._label_file(image), None, reason, "left out", "bad-label-file")
+                )
         return images
 
-    def _object(self, annotation: dict[str, Any], index: int) -> LabelledObject | str:
-        """The object, or the reason why it is none."""
+    def _object(self, annotation: dict[str, Any], index: int) -> LabelledObject | tuple[str, Kind]:
+        """The object, or the reason why it is none and what kind of fault that is."""
         category = _id(annotation.get("category_id"))
         name = None if category is None else self.categories.get(category)
         if name is None:
-            return "category id that is not listed"
+            return "category id that is not listed", "unknown-class"
         box = annotation.get("bbox")
         if not box:
             segmented = bool(annotation.get("segmentation"))
-            return "segmentation without a bbox" if segmented else "annotation without a bbox"
+            what = "segmentation" if segmented else "annotation"
+            return f"{what} without a bbox", "bad-label-file"
         if not isinstance(box, list) or len(box) != 4:
-            return NOT_NUMBERS
+            return NOT_NUMBERS, "bad-label-file"
         x, y, width, height = map(number, box)
         area = number(annotation.get("area"))
         return LabelledObject(
@@ -217,14 +246,22 @@ class _CocoFile:
         """One JSON labels many pictures: a problem names both."""
         return f"{self.path}: {image.get('file_name')}"
 
-    def _drop(self, index: int, reason: str) -> None:
-        self.problems.append(Problem(str(self.path), index, reason, "dropped"))
+
+def _counted_from_zero(
+    content: dict[str, Any], used: set[_Id | None], file: str
+) -> Iterator[Problem]:
+    """Ids of 0 where COCO counts from 1: harmless here, while its own evaluation skips that one."""
+    lists = {"category": used, "annotation": {_id(a.get("id")) for a in content["annotations"]}}
+    for what, ids in lists.items():
+        if 0 in ids:
+            reason, action = f"{what} ids count from 0", "read as they are"
+            yield Problem(file, None, reason, action, "bad-label-file", f"{what} id 0")
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
+        content = json.loads(read_label_bytes(path, limits.COCO_BYTES))
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a readable JSON file ({error}): mend or remove it"
         ) from error
@@ -285,8 +322,11 @@ def _picture_folders(path: Path, root: Path, split: str) -> list[Path]:
     return [folder for folder in dict.fromkeys([*own, *bases, *other]) if folder.is_dir()]
 
 
-def _find_picture(name: str, folders: list[Path]) -> Path | None:
-    """A picture by its name in the file, then by the last part of it, in any unicode form."""
+def _find_picture(name: str, folders: list[Path], base: Path) -> Path | None:
+    """A picture by its name in the file, then by the last part of it, in any unicode form.
+
+    A name never leads out of the folder ``base``.
+    """
     plain = name.replace("\\", "/")
     for spelling in dict.fromkeys([name, plain, plain.rsplit("/", 1)[-1]]):
         for form in dict.fromkeys(
@@ -297,6 +337,6 @@ def _find_picture(name: str, folders: list[Path]) -> Path | None:
             ]
         ):
             for folder in folders:
-                if form and (path := folder / form).is_file():
+                if form and is_below(path := folder / form, base) and path.is_file():
                     return path
     return None

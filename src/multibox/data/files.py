@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 
+from multibox import limits
 from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
-MAX_LABEL_BYTES = 10_000_000
+MAX_LABEL_BYTES = limits.LABEL_BYTES
 """No honest label file of one picture is larger; what is, would only eat memory."""
 
 
@@ -68,32 +69,46 @@ def is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether ``path`` as written, its ``..`` worked out, lies in ``folder``; links are not read.
+
+    A name out of a label file is followed only where this holds.
+    """
+    try:
+        base = os.path.abspath(folder)  # noqa: PTH100 (resolve would follow links)
+        return os.path.commonpath([os.path.abspath(path), base]) == base  # noqa: PTH100
+    except ValueError:  # another drive, or a zero byte in the name
+        return False
+
+
 def relative_id(path: Path, root: Path) -> str:
     """``path`` as written below ``root``, with forward slashes; whole where it lies elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def read_label_bytes(path: Path) -> bytes:
-    """The contents of a label file; raises InputError where it cannot be read or is too large."""
+def read_label_bytes(path: Path, largest: int | None = None) -> bytes:
+    """The contents of a label file; raises InputError where it cannot be read or is too large.
+
+    ``largest`` is in bytes, MAX_LABEL_BYTES if left out.
+    """
+    largest = MAX_LABEL_BYTES if largest is None else largest
     try:
-        if path.stat().st_size > MAX_LABEL_BYTES:
-            raise InputError(
-                f"{path}: larger than {MAX_LABEL_BYTES // 1_000_000} MB, which no label file of "
-                "its kind is: remove it or split it"
-            )
+        if (size := path.stat().st_size) > largest:
+            raise InputError(f"{path}: {limits.too_large('a label file', size, largest)}")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the file") from error
 
 
-def read_lines(path: Path) -> list[str]:
-    """The non-empty lines of a UTF-8 text file, stripped; raises InputError where it is not one."""
+def read_lines(path: Path, largest: int = limits.LIST_BYTES) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, stripped.
+
+    Raises InputError where it is not one, or larger than ``largest`` bytes.
+    """
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_label_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the file") from error
     return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 

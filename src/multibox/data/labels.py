@@ -6,29 +6,35 @@ has them. Here, for all formats alike, they become samples:
 - The picture's own size rules. A label file that states another one is reported; its boxes, in
   pixels, are taken as they stand.
 - Boxes drawn on the picture as stored, before its EXIF orientation, are turned with it. That is
-  known from the stated size: width and height swapped, while EXIF turns the picture by a quarter.
+  known from the stated size: width and height swapped, while EXIF turns the picture by a quarter;
+  or, where no size is stated, from boxes that fit the stored picture alone.
   (Half turns, mirrored and square pictures keep their size: their labels are taken as upright,
   which is what viewers show.)
 - A box that is not four finite numbers, or has no area, is dropped.
 - A box that reaches outside the picture is clipped to it; by at most ``ROUNDING`` pixels silently,
   since that is how tools round. Where less than a pixel a side remains it is dropped.
+
+That is what happens by default; ``Policies`` say otherwise.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from multibox.boxes import iou
 from multibox.data.files import name_key, relative_id
+from multibox.data.policies import CHOICES, DEFAULT_POLICIES, Policies, Policy
 from multibox.data.samples import DataSet, Problem, Sample
-from multibox.errors import ImageError
-from multibox.imaging import exif_orientation, image_size
+from multibox.errors import ImageError, InputError
+from multibox.image_headers import ImageHeader
+from multibox.imaging import read_header
 
 ROUNDING = 1.0
 """Pixels by which a box may overshoot the picture without a word."""
@@ -37,7 +43,12 @@ SMALLEST_SIDE = 0.01
 """Pixels; below this a side is nothing (float32 could not even hold it in a large picture)."""
 
 NO_AREA = "box without area"
+NOT_READ = "not read"
+OUTSIDE = "box outside the picture"
 NOT_NUMBERS = "box is not four numbers"
+SAME_BOX = 0.99
+"""IoU from which two boxes of one class are one object labelled twice."""
+
 _READERS = 8
 
 Corners = tuple[float, float, float, float]
@@ -77,13 +88,19 @@ class LabelledPicture:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All that a reader found in a data set: class names and the pictures of every split."""
+    """All that a reader found in a data set: class names and the pictures of every split.
+
+    ``remarks`` are faults that do not matter here, though they may in other programs.
+    ``names_file`` is the file that lists the classes, '' where only the labels tell them.
+    """
 
     layout: str
     names: tuple[str, ...]
     splits: Mapping[str, Sequence[LabelledPicture]]
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
+    remarks: tuple[Problem, ...] = ()
+    names_file: str = ""
 
 
 def number(value: object) -> float:
@@ -95,77 +112,207 @@ def number(value: object) -> float:
 
 
 def read_samples(
-    pictures: Sequence[LabelledPicture], names: Sequence[str]
+    pictures: Sequence[LabelledPicture],
+    names: Sequence[str],
+    policies: Policies = DEFAULT_POLICIES,
 ) -> tuple[list[Sample], list[Problem]]:
     """Samples whose labels index ``names`` (objects of other classes are left out), and problems.
 
-    Pictures that are missing or cannot be read are left out, with a problem each.
+    Pictures that are missing or cannot be read are left out, with a problem each, and so is what
+    ``policies`` drop. Raises InputError for a fault whose policy is ``error``.
     """
     labels = {name_key(name): i for i, name in enumerate(names)}
     samples: list[Sample] = []
     problems: list[Problem] = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for picture, size in zip(pictures, pool.map(_measure, pictures), strict=True):
-            problems += picture.problems
-            if picture.image is None:
-                problems.append(Problem(picture.label_file, None, "picture not found", "left out"))
-            elif size is None:
-                image = str(picture.image)
-                problems.append(Problem(image, None, "picture cannot be read", "left out"))
-            else:
-                sample, found = _sample(picture, picture.image, size, labels)
+        for picture, header in zip(pictures, pool.map(_header, pictures), strict=True):
+            if header is None or picture.image is None:
+                problems += [*picture.problems, _absent(picture)]
+                check_policies(problems[-1:], policies)
+                continue
+            sample, found = _sample(picture, picture.image, header, labels, policies)
+            problems += found
+            if sample is not None:
                 samples.append(sample)
-                problems += found
     return samples, problems
 
 
-def _measure(picture: LabelledPicture) -> tuple[int, int] | None:
+def check_policies(problems: Iterable[Problem], policies: Policies) -> None:
+    """Raise InputError for the first of ``problems`` whose policy is ``error``."""
+    for problem in problems:
+        kind = problem.kind
+        if kind is not None and policy_of(problem, policies) == "error":
+            if problem.action == NOT_READ:
+                raise InputError(problem.reason)
+            place = "" if problem.object is None else f" object {problem.object}"
+            others = [p for p in (CHOICES[kind].default, *CHOICES[kind].others) if p != "error"]
+            raise InputError(
+                f"{problem.file}{place}: {problem.reason}: mend it, or set the policy {kind} to "
+                f"{' or '.join(others)}"
+            )
+
+
+def policy_of(problem: Problem, policies: Policies) -> Policy:
+    """The policy for ``problem``; ``keep`` for what is only mentioned."""
+    if problem.kind is None:
+        return "keep"
+    return policies.of(problem.kind, readable=problem.action != NOT_READ)
+
+
+def _absent(picture: LabelledPicture) -> Problem:
+    if picture.image is None:
+        reason = "picture not found"
+        return Problem(picture.label_file, None, reason, "left out", "label-without-image")
+    reason = "picture cannot be read"
+    return Problem(str(picture.image), None, reason, "left out", "unreadable-image")
+
+
+def _header(picture: LabelledPicture) -> ImageHeader | None:
     try:
-        return None if picture.image is None else image_size(picture.image)
+        return None if picture.image is None else read_header(picture.image)
     except ImageError:
         return None
 
 
 def _sample(
-    picture: LabelledPicture, image: Path, size: tuple[int, int], labels: Mapping[str, int]
-) -> tuple[Sample, list[Problem]]:
-    width, height = size
+    picture: LabelledPicture,
+    image: Path,
+    header: ImageHeader,
+    labels: Mapping[str, int],
+    policies: Policies,
+) -> tuple[Sample | None, list[Problem]]:
+    """The sample, None where a policy drops the picture, and its problems."""
+    width, height = header.upright_size
     objects = [item for item in picture.objects if name_key(item.name) in labels]
-    corners: Sequence[Corners] = [item.box for item in objects]
-    problems: list[Problem] = []
+    checked = check_objects(replace(picture, objects=objects), header)
+    problems = list(picture.problems)
+    if checked.frame is not None:
+        problems.append(checked.frame)
+    boxes = list(checked.boxes)
+    for i, fault in checked.faults:
+        policy = policy_of(fault, policies)
+        if fault.kind == "duplicate-box" and policy == "keep":
+            continue
+        if policy == "drop-box":
+            boxes[i] = None
+            fault = replace(fault, action="dropped")
+        problems.append(fault)
+    if header.orientation != 1 and policies.of("exif-rotation") != "keep":
+        reason = f"EXIF orientation {header.orientation}"
+        problems.append(Problem(str(image), None, reason, "turned", "exif-rotation"))
+    check_policies(problems, policies)
+    for i, problem in enumerate(problems):
+        if policy_of(problem, policies) == "drop-image":
+            problems[i] = replace(problem, action="picture left out")
+            return None, problems
+    kept = [i for i, box in enumerate(boxes) if box is not None]
+    left = [box for box in boxes if box is not None]
+    sample = Sample.of(
+        image,
+        left,
+        [labels[name_key(objects[i].name)] for i in kept],
+        width=width,
+        height=height,
+        difficult=[objects[i].difficult for i in kept],
+        crowd=[objects[i].crowd for i in kept],
+        id=picture.id,
+        areas=_areas([objects[i].area for i in kept], left),
+    )
+    return sample, problems
+
+
+class Checked(NamedTuple):
+    """A picture's boxes in pixels of its upright frame, each mended or None, and what was wrong.
+
+    ``frame`` says what became of a stated size that differs, ``turned`` that the boxes were drawn
+    on the picture as stored. ``faults`` are pairs (place in the picture's objects, problem).
+    """
+
+    boxes: list[Corners | None]
+    frame: Problem | None
+    turned: bool
+    faults: list[tuple[int, Problem]]
+
+
+def check_objects(picture: LabelledPicture, header: ImageHeader) -> Checked:
+    """Bring the boxes of a picture into its upright frame and look at each of them."""
+    width, height = header.upright_size
+    corners: list[Corners] = [item.box for item in picture.objects]
+    frame = None
+    turned = _drawn_as_stored(picture, header)
     if picture.unit:
         corners = [(a * width, b * height, c * width, d * height) for a, b, c, d in corners]
-    elif picture.size is not None and picture.size != size:
+    elif turned:
+        stored = np.array(corners, np.float64).reshape(-1, 4)
+        upright = upright_boxes(stored, header.orientation, header.width, header.height)
+        corners = [tuple(box) for box in upright.tolist()]
+        reason = "labels made before the EXIF rotation"
+        frame = Problem(picture.label_file, None, reason, "boxes turned", "exif-rotation")
+    elif picture.size is not None and picture.size != (width, height):
         reason, action = "size in the label differs", "the picture's own size used"
-        if picture.size == (height, width) and (orientation := exif_orientation(image)) >= 5:
-            stored = np.array(corners, np.float64).reshape(-1, 4)
-            corners = [tuple(box) for box in upright_boxes(stored, orientation, height, width)]
-            reason, action = "labels made before the EXIF rotation", "boxes turned"
-        problems.append(Problem(picture.label_file, None, reason, action))
-    kept: list[int] = []
-    boxes: list[Corners] = []
-    for i, (item, box) in enumerate(zip(objects, corners, strict=True)):
-        mended, reason = _mend(box, width, height)
-        if reason:
+        stated = f"{picture.size[0]}x{picture.size[1]}, the picture is {width}x{height}"
+        frame = Problem(picture.label_file, None, reason, action, "size-mismatch", stated)
+    boxes: list[Corners | None] = []
+    faults: list[tuple[int, Problem]] = []
+    for i, (item, box) in enumerate(zip(picture.objects, corners, strict=True)):
+        mended, reason, kind = _mend(box, width, height)
+        boxes.append(mended)
+        if kind is not None:
             action = "dropped" if mended is None else "clipped"
-            problems.append(Problem(picture.label_file, item.place, reason, action))
-        if mended is not None:
-            kept.append(i)
-            boxes.append(mended)
-    return (
-        Sample.of(
-            image,
-            boxes,
-            [labels[name_key(objects[i].name)] for i in kept],
-            width=width,
-            height=height,
-            difficult=[objects[i].difficult for i in kept],
-            crowd=[objects[i].crowd for i in kept],
-            id=picture.id,
-            areas=_areas([objects[i].area for i in kept], boxes),
-        ),
-        problems,
+            value = "({:g}, {:g}, {:g}, {:g})".format(*box)
+            problem = Problem(picture.label_file, item.place, reason, action, kind, value)
+            faults.append((i, problem))
+    for i, first in _repeated(picture.objects, boxes):
+        reason = "box drawn twice"
+        value = f"object {picture.objects[first].place}"
+        place = picture.objects[i].place
+        problem = Problem(picture.label_file, place, reason, "kept", "duplicate-box", value)
+        faults.append((i, problem))
+    return Checked(boxes, frame, turned, faults)
+
+
+def _drawn_as_stored(picture: LabelledPicture, header: ImageHeader) -> bool:
+    """Whether the boxes were drawn on the picture before its EXIF quarter turn.
+
+    The stated size tells; where there is none, boxes that leave the upright picture while all of
+    them lie in the stored one.
+    """
+    if header.orientation < 5 or picture.unit:
+        return False
+    stored, upright = (header.width, header.height), header.upright_size
+    if stored == upright:
+        return False
+    if picture.size is not None:
+        return picture.size == stored
+    boxes = [item.box for item in picture.objects]
+    return not _all_within(boxes, upright) and _all_within(boxes, stored)
+
+
+def _all_within(boxes: Iterable[Corners], size: tuple[int, int]) -> bool:
+    return all(
+        min(x0, y0) >= -ROUNDING and x1 <= size[0] + ROUNDING and y1 <= size[1] + ROUNDING
+        for x0, y0, x1, y1 in boxes
     )
+
+
+def _repeated(
+    objects: Sequence[LabelledObject], boxes: Sequence[Corners | None]
+) -> Iterator[tuple[int, int]]:
+    """Pairs (later, earlier) of objects of one class whose boxes are all but the same.
+
+    Crowd regions are left aside: one may well be the union of what it holds.
+    """
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(objects):
+        if boxes[i] is not None and not item.crowd:
+            by_class[name_key(item.name)].append(i)
+    for places in by_class.values():
+        if len(places) < 2:
+            continue
+        corners = np.array([boxes[i] for i in places], np.float64)
+        same = np.triu(iou(corners, corners) >= SAME_BOX, k=1)
+        for column in np.flatnonzero(same.any(axis=0)):
+            yield places[column], places[int(same[:, column].argmax())]
 
 
 def _areas(outlines: Sequence[float | None], boxes: Sequence[Corners]) -> list[float] | None:
@@ -178,21 +325,25 @@ def _areas(outlines: Sequence[float | None], boxes: Sequence[Corners]) -> list[f
     ]
 
 
-def _mend(box: Corners, width: int, height: int) -> tuple[Corners | None, str]:
+def _mend(
+    box: Corners, width: int, height: int
+) -> tuple[Corners | None, str, Literal["degenerate-box", "box-outside"] | None]:
     """The box within the picture or None, and what was wrong with it or ''."""
     x0, y0, x1, y1 = box
     if not all(map(isfinite, box)):
-        return None, NOT_NUMBERS
+        return None, NOT_NUMBERS, "degenerate-box"
     if x1 - x0 < SMALLEST_SIDE or y1 - y0 < SMALLEST_SIDE:
-        return None, NO_AREA
+        return None, NO_AREA, "degenerate-box"
     overshoot = max(-x0, -y0, x1 - width, y1 - height)
     if overshoot <= 0:
-        return box, ""
+        return box, "", None
     x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
     remaining = min(x1 - x0, y1 - y0)
     if remaining < (1.0 if overshoot > ROUNDING else SMALLEST_SIDE):
-        return None, "box outside the picture"
-    return (x0, y0, x1, y1), "box reaches outside the picture" if overshoot > ROUNDING else ""
+        return None, OUTSIDE, "box-outside"
+    if overshoot > ROUNDING:
+        return (x0, y0, x1, y1), "box reaches outside the picture", "box-outside"
+    return (x0, y0, x1, y1), "", None
 
 
 def upright_boxes(

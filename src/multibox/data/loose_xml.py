@@ -13,6 +13,7 @@ from multibox.data.labels import Catalogue, LabelledPicture
 from multibox.data.samples import Problem
 from multibox.data.splits import UNSPLIT, by_folder
 from multibox.data.voc_xml import read_annotation
+from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
 
@@ -37,18 +38,21 @@ def read(path: Path) -> Catalogue:
     labelled: list[tuple[Path, LabelledPicture]] = []
     problems: list[Problem] = []
     for file in files_below(path, {".xml"}):
-        annotation = read_annotation(file)
+        try:
+            annotation = read_annotation(file)
+        except InputError as error:
+            image = index.find(file.stem, near=file.parent)
+            labelled.append((file, voc.unread(file, image, path, error)))
+            continue
         if annotation is None:
-            problems.append(Problem(str(file), None, "not a VOC annotation", "left out"))
+            problems.append(
+                Problem(str(file), None, "not a VOC annotation", "left out", "bad-label-file")
+            )
             continue
         image = index.find(file.stem, near=file.parent, file_name=annotation.file_name)
         labelled.append((file, voc.from_annotation(annotation, file, image, path)))
     used = {picture.image for _, picture in labelled}
-    problems += [
-        Problem(str(picture), None, "picture without a label file", "left out")
-        for picture in pictures
-        if picture not in used
-    ]
+    problems += voc.unlabelled(picture for picture in pictures if picture not in used)
     splits, notes = by_folder(labelled, path)
     how = "not divided" if UNSPLIT in splits else f"in {', '.join(splits)}"
     return Catalogue(

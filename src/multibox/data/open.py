@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 from multibox.data import coco, loose_xml, voc, yolo
 from multibox.data.files import name_key, subfolders
-from multibox.data.labels import Catalogue, LabelledPicture, read_samples
+from multibox.data.labels import Catalogue, LabelledPicture, check_policies, read_samples
+from multibox.data.lookalikes import similar_names
 from multibox.data.merging import DataPath, Part, data_paths, merge, part_names
+from multibox.data.policies import DEFAULT_POLICIES, Policies
 from multibox.data.samples import DataSet
 from multibox.data.splits import ALL, complete, find_split
 from multibox.errors import InputError
@@ -50,6 +52,7 @@ class LabelledData:
 
     root: Path
     catalogue: Catalogue
+    policies: Policies = DEFAULT_POLICIES
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -70,7 +73,7 @@ class LabelledData:
         names = catalogue.names if classes is None else _chosen(classes, catalogue.names, root)
         if not names:
             raise InputError(f"{root}: no labelled objects in any picture: label some first")
-        samples, problems = read_samples(pictures, names)
+        samples, problems = read_samples(pictures, names, self.policies)
         if not samples:
             raise InputError(
                 f"{root}: split {chosen!r} has no readable picture ({len(pictures)} are listed): "
@@ -119,10 +122,31 @@ def available_splits(path: DataPath, seed: int = 0) -> tuple[str, ...]:
     return read_labels(path, seed=seed).splits
 
 
-def read_labels(path: DataPath, *, seed: int = 0) -> LabelledData:
+def read_labels(
+    path: DataPath, *, seed: int = 0, policies: Policies = DEFAULT_POLICIES
+) -> LabelledData:
     """Read the labels at ``path`` once, for several splits; ``seed`` is that of ``open_data``.
 
-    Raises InputError where no data set is recognised or a label file cannot be parsed.
+    Raises InputError where no data set is recognised, or for a fault whose policy is ``error``:
+    by default, a label file that cannot be parsed.
+    """
+    root, catalogue = read_catalogue(path, seed)
+    check_policies(catalogue.problems, policies)
+    for pictures in catalogue.splits.values():
+        for picture in pictures:
+            check_policies(picture.problems, policies)
+    if policies.of("similar-class-names") == "error":
+        check_policies(similar_names(catalogue), policies)
+    splits, made = complete(catalogue.splits, lambda picture: picture.id, seed)
+    done = replace(catalogue, splits=splits, notes=(*catalogue.notes, *made))
+    return LabelledData(root, done, policies)
+
+
+def read_catalogue(path: DataPath, seed: int = 0) -> tuple[Path, Catalogue]:
+    """The folder of the data at ``path``, and its labels and splits as they are.
+
+    What cannot be read of single label files is among the problems. Raises InputError where no
+    data set is recognised, or the file that its classes or its splits hang on cannot be parsed.
     """
     paths = data_paths(path)
     if len(paths) == 1:
@@ -131,8 +155,7 @@ def read_labels(path: DataPath, *, seed: int = 0) -> LabelledData:
         root, names = part_names(paths)
         parts = [Part(name, _read(place)[1]) for name, place in zip(names, paths, strict=True)]
         catalogue = merge(parts, seed)
-    splits, made = complete(catalogue.splits, lambda picture: picture.id, seed)
-    return LabelledData(root, replace(catalogue, splits=splits, notes=(*catalogue.notes, *made)))
+    return root, catalogue
 
 
 def _read(path: Path) -> tuple[Path, Catalogue]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from multibox.data.policies import Kind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
@@ -73,12 +75,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a label that was mended or left out while reading."""
+    """Something wrong with a label that was mended or left out while reading.
+
+    ``object`` counts from 0 within the file. ``kind`` is what the doctor calls it; None for what
+    is only mentioned. ``value`` is what stood there, where it is worth showing.
+    """
 
     file: str
     object: int | None
     reason: str
     action: str
+    kind: Kind | None = None
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)

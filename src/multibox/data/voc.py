@@ -10,7 +10,7 @@ split of which no picture has one (the VOC2012 test pictures) is left out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from multibox.data.files import (
@@ -24,12 +24,16 @@ from multibox.data.files import (
     subfolders,
     without_image_suffix,
 )
-from multibox.data.labels import Catalogue, LabelledPicture, class_names
+from multibox.data.labels import NOT_READ, Catalogue, LabelledPicture, class_names
+from multibox.data.policies import Kind
 from multibox.data.samples import Problem
 from multibox.data.splits import UNSPLIT, is_split_name
 from multibox.data.voc_xml import VocAnnotation, read_annotation
+from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
+_UNLABELLED: tuple[str, Kind] = ("no annotation file", "image-without-label")
+_NO_ANNOTATION: tuple[str, Kind] = ("not a VOC annotation", "bad-label-file")
 _CLASS_LIST_LINE = re.compile(r"\S.*\s(-1|0|1)$")
 
 
@@ -105,6 +109,22 @@ def from_annotation(
     )
 
 
+def unread(path: Path, image: Path | None, root: Path, error: InputError) -> LabelledPicture:
+    """The picture whose annotation file, at ``path``, cannot be read: without objects."""
+    return LabelledPicture(
+        image=image,
+        id=relative_id(image or path, root),
+        label_file=str(path),
+        problems=(Problem(str(path), None, str(error), NOT_READ, "bad-label-file"),),
+    )
+
+
+def unlabelled(pictures: Iterable[Path]) -> list[Problem]:
+    """A problem for each picture that has no annotation file."""
+    reason, action = "picture without a label file", "left out"
+    return [Problem(str(p), None, reason, action, "image-without-label") for p in pictures]
+
+
 def _is_voc_folder(path: Path) -> bool:
     annotations = child_folder(path, "Annotations")
     return (
@@ -145,11 +165,7 @@ class _VocFolder:
             return splits
         unsplit = [self._picture(name) for name in self.xml]
         used = {picture.image for picture in unsplit}
-        self.problems += [
-            Problem(str(picture), None, "picture without a label file", "left out")
-            for picture in self.pictures
-            if picture not in used
-        ]
+        self.problems += unlabelled(p for p in self.pictures if p not in used)
         return {UNSPLIT: unsplit}
 
     def _lists(self) -> list[Path]:
@@ -180,16 +196,22 @@ class _VocFolder:
         return self._read[key]
 
     def _read_picture(self, name: str, path: Path | None) -> LabelledPicture:
-        annotation = None if path is None else read_annotation(path)
+        expected = path or self.annotations / f"{name}.xml"
+        try:
+            annotation = None if path is None else read_annotation(path)
+        except InputError as error:
+            image = self.index.find(expected.stem, near=expected.parent)
+            return unread(expected, image, self.root, error)
         if path is None or annotation is None:
-            expected = path or self.annotations / f"{name}.xml"
-            reason = "no annotation file" if path is None else "not a VOC annotation"
+            reason, kind = _UNLABELLED if path is None else _NO_ANNOTATION
             image = self.index.find(name.rsplit("/", 1)[-1], near=self.annotations)
             return LabelledPicture(
                 image=image,
                 id=relative_id(image or expected, self.root),
                 label_file=str(expected),
-                problems=(Problem(str(expected), None, reason, "kept as pictures without objects"),)
+                problems=(
+                    Problem(str(expected), None, reason, "kept as pictures without objects", kind),
+                )
                 if image
                 else (),
             )

@@ -11,13 +11,17 @@ Folders without a YAML are read too, if a file lists the class names (``classes.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from multibox import limits
 from multibox.data.files import (
+    MAX_LABEL_BYTES,
     files_below,
+    is_below,
     is_visible,
     read_label_bytes,
     read_lines,
@@ -26,12 +30,15 @@ from multibox.data.files import (
 )
 from multibox.data.labels import (
     NOT_NUMBERS,
+    NOT_READ,
     Catalogue,
     LabelledObject,
     LabelledPicture,
     class_names,
     number,
 )
+from multibox.data.lookalikes import named_twice
+from multibox.data.policies import Kind
 from multibox.data.samples import Problem
 from multibox.data.splits import by_folder
 from multibox.errors import InputError
@@ -39,6 +46,7 @@ from multibox.imaging import IMAGE_SUFFIXES
 
 _SPLITS = ("train", "val", "test")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
+_MOST_CLASSES = 100_000
 _YAML = {".yaml", ".yml"}
 
 
@@ -87,7 +95,8 @@ def _is_data_yaml(file: Path) -> bool:
 def _load_yaml(file: Path) -> dict[str, Any]:
     """Parse with all values as strings: YAML's guesses make the classes no and 007 False and 7."""
     try:
-        content = yaml.load(read_label_bytes(file), Loader=yaml.BaseLoader)
+        text = read_label_bytes(file, limits.YAML_BYTES)
+        content = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         what = " ".join(str(error).split())
         raise InputError(f"{file}: not a readable YAML file ({what}): mend it") from error
@@ -117,6 +126,8 @@ def _read_folder(path: Path) -> Catalogue:
         names=class_names(names.values()),
         splits=splits,
         notes=tuple(notes),
+        problems=tuple(named_twice(str(names_file), names.values())),
+        names_file=str(names_file),
     )
 
 
@@ -142,7 +153,9 @@ class _YoloYaml:
         for split in _SPLITS:
             entries = self.content.get(split)
             entries = entries if isinstance(entries, list) else [self._text(split)]
-            places = [self._place(entry, split) for entry in map(str, entries) if entry]
+            if not all(isinstance(entry, str) for entry in entries):
+                raise InputError(f"{self.file}: '{split}' must be a folder or a list of folders")
+            places = [self._place(entry, split) for entry in entries if entry]
             found = [place for place in places if place is not None]
             pictures = list(dict.fromkeys(p for place in found for p in self._pictures(place)))
             if found and not pictures:
@@ -164,6 +177,8 @@ class _YoloYaml:
             names=class_names(self.names[i] for i in sorted(self.names)),
             splits=splits,
             notes=tuple(self.notes),
+            problems=tuple(named_twice(str(self.file), self.names.values())),
+            names_file=str(self.file),
         )
 
     def _text(self, key: str) -> str:
@@ -192,8 +207,12 @@ class _YoloYaml:
         if place.suffix.lower() != ".txt":
             return [place]
         pictures = []
+        bases = (self.base, self.here)
         for line in read_lines(place):
-            tries = [place.parent / line, self.base / line]
+            line = line.replace("\\", "/")
+            inside = self.base.joinpath(*(p for p in Path(line).parts if p not in ("..", "/")))
+            tries = [place.parent / line, self.base / line, inside]
+            tries = [path for path in tries if any(is_below(path, base) for base in bases)]
             pictures.append(next((path for path in tries if path.is_file()), tries[0]))
         return pictures
 
@@ -207,11 +226,11 @@ def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[st
     notes: list[str] = []
     try:
         if isinstance(names, list):
-            found = {i: str(name).strip() for i, name in enumerate(names)}
+            found = {i: _name(name) for i, name in enumerate(names)}
         elif isinstance(names, dict):
-            found = {int(i): str(name).strip() for i, name in names.items()}
+            found = {int(i): _name(name) for i, name in names.items()}
         else:
-            found = {i: f"class_{i}" for i in range(int(content.get("nc", "")))}
+            found = {i: f"class_{i}" for i in range(_class_count(content, file))}
             notes.append(f"{file.name} has no names: the classes are called class_0, class_1, …")
     except ValueError as error:
         raise InputError(
@@ -223,6 +242,20 @@ def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[st
     if isinstance(count, str) and count.isdecimal() and int(count) != len(found):
         notes.append(f"{file.name} says nc: {count} and has {len(found)} names: the names count")
     return {i: name or f"class_{i}" for i, name in found.items()}, notes
+
+
+def _class_count(content: dict[str, Any], file: Path) -> int:
+    count = int(content.get("nc", ""))
+    if count > _MOST_CLASSES:
+        raise InputError(f"{file}: nc: {count}: more than {_MOST_CLASSES} classes: correct it")
+    return count
+
+
+def _name(value: object) -> str:
+    # Lists within lists can be a few bytes of YAML and gigabytes when they are written out.
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value.strip()
 
 
 def _label_file(picture: Path) -> Path:
@@ -242,16 +275,22 @@ def read_picture(
 ) -> LabelledPicture:
     """Read the labels of one picture; ``names`` maps class indices to names.
 
-    Raises InputError where the label file is not text.
+    A label file that is no text is one of the picture's problems.
     """
     objects: list[LabelledObject] = []
     problems: list[Problem] = []
-    for index, line in enumerate(read_lines(labels) if labels.is_file() else []):
+    try:
+        lines = read_lines(labels, MAX_LABEL_BYTES) if labels.is_file() else []
+    except InputError as error:
+        lines = []
+        problems.append(Problem(str(labels), None, str(error), NOT_READ, "bad-label-file"))
+    for index, line in enumerate(lines):
         read = _object(line.split(), index, names, key_points)
         if isinstance(read, LabelledObject):
             objects.append(read)
         else:
-            problems.append(Problem(str(labels), index, read, "dropped"))
+            reason, kind = read
+            problems.append(Problem(str(labels), index, reason, "dropped", kind, line[:60]))
     exists = picture.is_file()
     return LabelledPicture(
         image=picture if exists else None,
@@ -265,16 +304,18 @@ def read_picture(
 
 def _object(
     tokens: list[str], index: int, names: dict[int, str], key_points: bool
-) -> LabelledObject | str:
-    """The object of a line, or the reason why it is none."""
+) -> LabelledObject | tuple[str, Kind]:
+    """The object of a line, or the reason why it is none and what kind of fault that is."""
     class_index, *values = map(number, tokens)
+    if not isfinite(class_index):
+        return "class index that has no name", "bad-label-file"
     name = names.get(int(class_index)) if class_index.is_integer() else None
     if name is None:
-        return "class index that has no name"
+        return "class index that has no name", "unknown-class"
     if len(values) in (4, 5) or (key_points and len(values) > 5):
         cx, cy, w, h = values[:4]
         return LabelledObject(index, name, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
     if len(values) >= 6 and len(values) % 2 == 0:
         xs, ys = values[0::2], values[1::2]
         return LabelledObject(index, name, (min(xs), min(ys), max(xs), max(ys)))
-    return NOT_NUMBERS
+    return NOT_NUMBERS, "bad-label-file"

@@ -1,9 +1,13 @@
 """What every engine does: a batch of resized pictures in, detections in 0..1 out."""
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from multibox.card import ModelCard
+from multibox.errors import InputError
 
 
 class RawDetections(NamedTuple):
@@ -20,12 +24,36 @@ class RawDetections(NamedTuple):
     classes: npt.NDArray[np.integer]
 
 
-class Engine(Protocol):
-    """Runs one network, its postprocessing included."""
+class Engine(ABC):
+    """Runs one network and turns what it says into detections; the two can be had apart."""
 
-    @property
-    def name(self) -> str:
-        """The engine's name as ``--engine`` takes it."""
+    name: str
+    """As ``--engine`` takes it."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    @abstractmethod
+    def network(self, images: npt.NDArray[np.uint8]) -> Any:
+        """The network alone, for ``images [b, h, w, 3]``: what ``detections`` takes.
+
+        Pictures are RGB and of the size that the card states.
+
+        Raises: InputError for images of another shape or type.
+        """
+
+    @abstractmethod
+    def detections(self, outputs: Any) -> RawDetections:
+        """The post-processing alone, from what ``network`` gave."""
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
-        """Detect in ``images [b, h, w, 3]``: RGB, of the size that the model card states."""
+        """Detect in ``images [b, h, w, 3]``: RGB, of the size that the card states."""
+        return self.detections(self.network(images))
+
+    def _check(self, images: npt.NDArray[np.uint8]) -> None:
+        height, width = self.card.preprocessing.image_size
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
+            raise InputError(
+                f"the network takes uint8 RGB [batch, {height}, {width}, 3], not {images.dtype} "
+                f"{list(images.shape)}: resize pictures with imaging.to_network_input"
+            )

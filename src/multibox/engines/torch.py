@@ -7,25 +7,25 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from multibox.card import ModelCard
 from multibox.checkpoints import Checkpoint
 from multibox.default_boxes import default_boxes
-from multibox.engines.base import RawDetections
+from multibox.engines.base import Engine, RawDetections
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
 from multibox.ssd.postprocess import postprocess
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs a network that gives SSD's raw outputs, and turns these into detections."""
 
     name = "torch"
 
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
+        super().__init__(card)
         self.module = module
-        self.card = card
         self._device = next(module.parameters()).device
         self._default_boxes = torch.from_numpy(default_boxes(card.default_boxes)).to(self._device)
 
@@ -40,13 +40,18 @@ class TorchEngine:
         return cls(module, card)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, device: str = "auto") -> Self:
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, device: str = "auto", threads: int | None = None
+    ) -> Self:
         """Build the model that the card describes, and load the weights into it.
 
-        ``device`` is one of torch's names; "auto" takes a GPU when there is one.
+        ``device`` is one of torch's names; "auto" takes a GPU when there is one. ``threads`` is
+        for the whole process, as PyTorch's threads are; None leaves them as they are.
 
         Raises: InputError when the arrays do not fit the card.
         """
+        if threads is not None:
+            torch.set_num_threads(threads)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         # On a CPU channels-last convolutions sum in another order than everybody else's networks,
@@ -57,8 +62,9 @@ class TorchEngine:
         return cls(model.to(device).eval(), checkpoint.card)
 
     @torch.inference_mode()
-    def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
-        """Detect in ``images [b, h, w, 3]``: RGB, of the size that the model card states."""
+    def network(self, images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """The network alone: class logits ``[b, n, classes + 1]``, box offsets ``[b, n, 4]``."""
+        self._check(images)
         batch = torch.from_numpy(images).to(self._device)
         # A CPU's convolutions round differently for other batch sizes and gain little from them:
         # one by one, a picture's detections do not depend on what else is looked at.
@@ -66,6 +72,12 @@ class TorchEngine:
         with _evaluation_mode(self.module):
             outputs = [self.module(part) for part in parts]
         logits, offsets = (torch.cat(column) for column in zip(*outputs, strict=True))
+        return logits, offsets
+
+    @torch.inference_mode()
+    def detections(self, outputs: tuple[Tensor, Tensor]) -> RawDetections:
+        """The post-processing alone."""
+        logits, offsets = outputs
         found = postprocess(
             logits,
             offsets,

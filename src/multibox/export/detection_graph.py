@@ -76,7 +76,6 @@ def add_detection(model: onnx.ModelProto, card: ModelCard) -> None:
     )
     for name, dtype, shape in outputs:
         model.graph.output.append(helper.make_tensor_value_info(name, dtype, shape))
-    onnx.checker.check_model(model)
 
 
 def _per_class(card: ModelCard) -> int:

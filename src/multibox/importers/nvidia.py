@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multibox.card import ModelCard, PostProcessing
+from multibox.card import ModelCard
 from multibox.errors import InputError
 from multibox.importers.backbone_layers import resnet
 from multibox.importers.imported import Array, Foreign, Imported
@@ -25,7 +25,6 @@ from multibox.zoo import new_card
 PROJECT = "NVIDIA/DeepLearningExamples"
 _MLPERF = "mlcommons/training"
 _SUPPORTED = "NVIDIA's SSD300 on ResNet-50 or ResNet-34, MLPerf's on ResNet-34"
-_POSTPROCESSING = PostProcessing(score_threshold=0.05, iou_threshold=0.5, top_k=200, keep=200)
 _CLASSES = "conf.0.weight"
 
 
@@ -86,12 +85,9 @@ def _mlperf(arrays: Mapping[str, Array], path: Path, names: tuple[str, ...]) -> 
 
 def _card(backbone: str, names: Sequence[str], project: str) -> ModelCard:
     card = new_card(f"ssd300_{backbone}", names, box_set="coco")
-    boxes = card.default_boxes.model_copy(update={"clip": "centre-size"})
     return card.model_copy(
         update={
-            "default_boxes": boxes,
             "preprocessing": card.preprocessing.model_copy(update={"interpolation": "area"}),
-            "postprocessing": _POSTPROCESSING,
             "origin": f"{project}, SSD300 on {backbone}, {len(names)} classes",
         }
     )

@@ -7,15 +7,14 @@ A state dict does not say the epsilon of its norms: it is 0.001 everywhere in SS
 published weights and where torchvision starts from an ImageNet backbone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import log
 from pathlib import Path
-
-import numpy as np
 
 from multibox.card import ModelCard, PostProcessing
 from multibox.errors import InputError
 from multibox.importers.imported import Array, Foreign, Imported
+from multibox.importers.layers import Layers
 from multibox.importers.names import class_names
 from multibox.importers.state_dict import read_state_dict
 from multibox.zoo import new_card
@@ -58,16 +57,12 @@ def read(path: Path, names: Sequence[str] | None) -> Imported:
 
     Raises: InputError when the file cannot be read or is not of either detector.
     """
-    arrays = {
-        name: array
-        for name, array in read_state_dict(path).items()
-        if not name.endswith(".num_batches_tracked")
-    }
-    foreign = Foreign(arrays, path, _PROJECT)
-    if "backbone.scale_weight" in foreign:
+    arrays = read_state_dict(path)
+    layers = Layers(Foreign(arrays, path, _PROJECT))
+    if "backbone.scale_weight" in arrays:
         card = _vgg_card(class_names(_classes(arrays, path, "0.bias", 4), names, path))
-        ours = dict(_vgg(foreign, card))
-    elif f"{_BOXES}0.1.bias" in foreign:
+        _vgg(layers, card)
+    elif f"{_BOXES}0.1.bias" in arrays:
         card = _lite_card(class_names(_classes(arrays, path, "0.1.bias", 6), names, path))
         tail = arrays.get("backbone.features.1.3.0.weight")
         if tail is not None and tail.shape[0] == 480:
@@ -75,13 +70,13 @@ def read(path: Path, names: Sequence[str] | None) -> Imported:
                 update={"backbone": "mobilenet_v3_large_reduced"}
             )
             card = card.model_copy(update={"architecture": reduced})
-        ours = dict(_lite(foreign, card))
+        _lite(layers, card)
     else:
         raise InputError(
             f"{path}: is not the state dict of {_PROJECT}: the detectors of torchvision that can "
             "be imported"
         )
-    return Imported(ours, card, foreign.unused)
+    return Imported(layers.arrays, card, layers.foreign.unused)
 
 
 def _classes(arrays: dict[str, Array], path: Path, name: str, boxes: int) -> int:
@@ -119,62 +114,56 @@ def _as_torchvision(card: ModelCard, settings: PostProcessing) -> ModelCard:
     )
 
 
-Named = Iterator[tuple[str, Array]]
-
-
-def _vgg(foreign: Foreign, card: ModelCard) -> Named:
-    yield "backbone.l2norm.scale", foreign.take("backbone.scale_weight", (512,))
+def _vgg(layers: Layers, card: ModelCard) -> None:
+    layers.arrays["backbone.l2norm.scale"] = layers.foreign.take("backbone.scale_weight", (512,))
     for theirs, ours, outputs, inputs, kernel in _VGG_BACKBONE:
-        shape = (outputs, inputs, kernel, kernel)
-        yield from _conv(foreign, f"backbone.{theirs}", f"backbone.{ours}", shape)
-    depth = _VGG_MAPS[1]
-    for i, layer in enumerate(card.architecture.extras):
-        theirs, ours = f"backbone.extra.{i + 1}", f"extras.{i}"
-        first, second = (layer.squeeze, depth, 1, 1), (layer.channels, layer.squeeze, 3, 3)
-        yield from _conv(foreign, f"{theirs}.0", f"{ours}.0", first)
-        yield from _conv(foreign, f"{theirs}.2", f"{ours}.2", second)
-        depth = layer.channels
-    for theirs, ours, i, boxes_values in _heads(card):
-        shape = (boxes_values, _VGG_MAPS[i], 3, 3)
-        yield from _conv(foreign, theirs, ours, shape)
+        layers.conv(f"backbone.{ours}", f"backbone.{theirs}", outputs, inputs, kernel, bias=True)
+    extras = [
+        (f"backbone.extra.{i}.0", f"backbone.extra.{i}.2")
+        for i in range(1, len(card.architecture.extras) + 1)
+    ]
+    layers.plain_extras(card.architecture, _VGG_MAPS[1], extras)
+    layers.heads(card, _VGG_MAPS, _CLASSES + "{}", _BOXES + "{}")
 
 
-def _lite(foreign: Foreign, card: ModelCard) -> Named:
-    theirs, ours = "backbone.features", "backbone.features"
-    yield from _conv_norm(foreign, f"{theirs}.0.0", f"{ours}.0", (16, 3, 3, 3))
+def _lite(layers: Layers, card: ModelCard) -> None:
+    _conv_norm(layers, "backbone.features.0", "backbone.features.0.0", 16, 3, 3)
     reduced = card.architecture.backbone.endswith("reduced")
     blocks = (*_BLOCKS[:-3], *_REDUCED_TAIL) if reduced else _BLOCKS
     depth = 16
     for i, (kernel, expansion, outputs, squeeze) in enumerate(blocks, start=1):
-        shapes = [(expansion, 1, kernel, kernel), (outputs, expansion, 1, 1)]
+        shapes = [(expansion, 1, kernel), (outputs, expansion, 1)]
         if expansion != depth:
-            shapes.insert(0, (expansion, depth, 1, 1))
+            shapes.insert(0, (expansion, depth, 1))
         if squeeze:
-            shapes.insert(-1, (squeeze, expansion, 1, 1))
+            shapes.insert(-1, (squeeze, expansion, 1))
         for part, shape in enumerate(shapes):
-            source, target = _block_part(i, part), f"{ours}.{i}.block.{part}"
+            ours, theirs = f"backbone.features.{i}.block.{part}", _block_part(i, part)
             if squeeze and part == len(shapes) - 2:
-                back = (expansion, squeeze, 1, 1)
-                yield from _conv(foreign, f"{source}.fc1", f"{target}.fc1", shape)
-                yield from _conv(foreign, f"{source}.fc2", f"{target}.fc2", back)
+                layers.conv(f"{ours}.fc1", f"{theirs}.fc1", *shape, bias=True)
+                layers.conv(f"{ours}.fc2", f"{theirs}.fc2", expansion, squeeze, 1, bias=True)
             else:
-                yield from _conv_norm(foreign, source, target, shape)
+                _conv_norm(layers, ours, theirs, *shape)
         depth = outputs
-    yield from _conv_norm(foreign, f"{theirs}.1.3", f"{ours}.16", (6 * depth, depth, 1, 1))
+    _conv_norm(layers, "backbone.features.16", "backbone.features.1.3", 6 * depth, depth, 1)
 
     maps = [672, 6 * depth]
     for i, layer in enumerate(card.architecture.extras):
         squeeze = layer.squeeze
-        shapes = [(squeeze, maps[-1], 1, 1), (squeeze, 1, 3, 3), (layer.channels, squeeze, 1, 1)]
-        for part, shape in enumerate(shapes):
+        for part, shape in enumerate(
+            [(squeeze, maps[-1], 1), (squeeze, 1, 3), (layer.channels, squeeze, 1)]
+        ):
             # Ours counts convolution, norm and activation one by one.
-            source, target = f"backbone.extra.{i}.{part}", f"extras.{i}.{3 * part}"
-            yield from _conv_norm(foreign, source, target, shape, f"extras.{i}.{3 * part + 1}")
+            _conv_norm(layers, f"extras.{i}", f"backbone.extra.{i}.{part}", *shape, first=3 * part)
         maps.append(layer.channels)
-    for source, target, i, outputs in _heads(card):
-        depthwise, pointwise = (maps[i], 1, 3, 3), (outputs, maps[i], 1, 1)
-        yield from _conv_norm(foreign, f"{source}.0", f"{target}.0", depthwise, f"{target}.1")
-        yield from _conv(foreign, f"{source}.1", f"{target}.3", pointwise)
+    for i, level in enumerate(card.default_boxes.levels):
+        for ours, theirs, values in (
+            (f"heads.classes.{i}", f"{_CLASSES}{i}", len(card.names) + 1),
+            (f"heads.boxes.{i}", f"{_BOXES}{i}", 4),
+        ):
+            _conv_norm(layers, ours, f"{theirs}.0", maps[i], 1, 3)
+            outputs = level.boxes_per_cell * values
+            layers.conv(f"{ours}.3", f"{theirs}.1", outputs, maps[i], 1, bias=True)
 
 
 def _block_part(i: int, part: int) -> str:
@@ -187,29 +176,16 @@ def _block_part(i: int, part: int) -> str:
     return f"backbone.features.0.{i}" if part == 0 else f"backbone.features.1.0.{part}"
 
 
-def _heads(card: ModelCard) -> Iterator[tuple[str, str, int, int]]:
-    """Their name, our name, feature map and outputs of every head."""
-    for i, level in enumerate(card.default_boxes.levels):
-        yield (
-            f"{_CLASSES}{i}",
-            f"heads.classes.{i}",
-            i,
-            level.boxes_per_cell * (len(card.names) + 1),
-        )
-        yield f"{_BOXES}{i}", f"heads.boxes.{i}", i, level.boxes_per_cell * 4
-
-
-def _conv(foreign: Foreign, theirs: str, ours: str, shape: tuple[int, ...]) -> Named:
-    yield f"{ours}.weight", foreign.take(f"{theirs}.weight", shape)
-    yield f"{ours}.bias", foreign.take(f"{theirs}.bias", shape[:1])
-
-
 def _conv_norm(
-    foreign: Foreign, theirs: str, ours: str, shape: tuple[int, ...], our_norm: str | None = None
-) -> Named:
-    """A convolution without bias, and the norm behind it ("....0" and "....1" at torchvision)."""
-    conv, norm = (ours, our_norm) if our_norm else (f"{ours}.0", f"{ours}.1")
-    yield f"{conv}.weight", foreign.take(f"{theirs}.0.weight", shape)
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{norm}.{part}", foreign.take(f"{theirs}.1.{part}", shape[:1])
-    yield f"{norm}.num_batches_tracked", np.zeros((), np.int64)
+    layers: Layers,
+    ours: str,
+    theirs: str,
+    outputs: int,
+    inputs: int,
+    kernel: int,
+    *,
+    first: int = 0,
+) -> None:
+    """A convolution without bias and the norm behind it, ours from place ``first`` on."""
+    layers.conv(f"{ours}.{first}", f"{theirs}.0", outputs, inputs, kernel)
+    layers.norm(f"{ours}.{first + 1}", f"{theirs}.1", outputs)

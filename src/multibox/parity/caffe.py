@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 
 from multibox.importers.caffe.files import read_caffemodel, read_prototxt
-from multibox.importers.imported import Imported
 from multibox.parity.caffe_execution import Execution, end_of
 from multibox.parity.reference import Floats, Found, RawOutputs, Reference
 
@@ -21,7 +20,7 @@ _VGG = ((104.0, 117.0, 123.0), 1.0)
 _MOBILENET = ((127.5, 127.5, 127.5), 0.007843)
 
 
-def reference(path: Path, imported: Imported, prototxt: Path) -> Reference:
+def reference(path: Path, prototxt: Path) -> Reference:
     """OpenCV with the original files where it can read them, else their literal execution.
 
     OpenCV 5 has no Caffe importer. Earlier ones read networks for deployment, and differ from

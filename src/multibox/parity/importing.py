@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
 from multibox.checkpoints import Checkpoint
-from multibox.data.synthetic import scene
 from multibox.engines.torch import TorchEngine
 from multibox.importers.imported import Imported
 from multibox.parity import caffe, recorded, tensorflow, torchvision
 from multibox.parity.compare import Parity, compare
-from multibox.parity.reference import Found, RawOutputs, Reference
-
-_SCENES = 2
+from multibox.parity.found import detections_of, found_in
+from multibox.parity.pictures import fixed_pictures
+from multibox.parity.reference import RawOutputs, Reference
 
 
 def check_import(path: Path, source: str, imported: Imported, prototxt: Path | None) -> Parity:
@@ -30,9 +25,9 @@ def check_import(path: Path, source: str, imported: Imported, prototxt: Path | N
     reference: Reference
     if source == "caffe":
         assert prototxt is not None
-        reference = caffe.reference(path, imported, prototxt)
+        reference = caffe.reference(path, prototxt)
     elif source == "tensorflow":
-        reference = tensorflow.reference(path, imported)
+        reference = tensorflow.reference(path)
     elif source == "torchvision":
         reference = torchvision.reference(path, imported)
     else:
@@ -41,45 +36,22 @@ def check_import(path: Path, source: str, imported: Imported, prototxt: Path | N
 
 
 def compare_with(reference: Reference, engine: TorchEngine) -> Parity:
-    """Raw outputs and detections of ``engine`` and ``reference`` for the fixed pictures."""
-    size = engine.card.preprocessing.image_size
-    images = fixed_pictures(size)
-    found = reference.detect(images)
+    """Raw outputs and detections of ``engine`` and ``reference`` for the fixed pictures.
+
+    Where the reference has no detections of its own, they are made from its raw outputs in NumPy,
+    which shares nothing with the post-processing in PyTorch that is judged.
+    """
+    card = engine.card
+    images = fixed_pictures(card.preprocessing)
+    raw, found, name = reference.raw(images), reference.detect(images), reference.name
+    if found is None:
+        found, name = found_in(detections_of(raw, card)), f"{name}, suppression in NumPy"
+    outputs = engine.network(images)
     return compare(
-        reference.name,
-        reference.raw(images),
-        our_outputs(engine, images),
-        size,
+        name,
+        raw,
+        RawOutputs(*(output.numpy() for output in outputs)),
+        card.preprocessing.image_size,
         found,
-        None if found is None else our_detections(engine, images),
+        found_in(engine.detections(outputs)),
     )
-
-
-def fixed_pictures(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Generated scenes and one picture of noise, uint8 RGB ``[b, h, w, 3]`` of ``size`` (h, w)."""
-    rng = np.random.default_rng(2016)
-    height, width = size
-    scenes = [scene(rng, (width, height)).image for _ in range(_SCENES)]
-    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return np.stack([*(np.asarray(image) for image in scenes), noise])
-
-
-def our_outputs(engine: TorchEngine, images: npt.NDArray[np.uint8]) -> RawOutputs:
-    """What our network says before any post-processing."""
-    with torch.inference_mode():
-        outputs = [engine.module(torch.from_numpy(image[None])) for image in images]
-    logits, offsets = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
-    return RawOutputs(logits, offsets)
-
-
-def our_detections(engine: TorchEngine, images: npt.NDArray[np.uint8]) -> list[Found]:
-    """What our network and our post-processing find."""
-    raw = engine(images)
-    return [
-        Found(
-            boxes=raw.boxes[i, : raw.num[i]],
-            scores=raw.scores[i, : raw.num[i]],
-            labels=raw.classes[i, : raw.num[i]].astype(np.int64),
-        )
-        for i in range(len(images))
-    ]

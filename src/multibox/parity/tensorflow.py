@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from multibox.importers.imported import Imported
 from multibox.importers.tensorflow.detector import Heads, Picture, find_heads, find_picture
 from multibox.importers.tensorflow.evaluate import NotComputable, Operation, evaluate
 from multibox.importers.tensorflow.graph import Array, Graph, Node, Output
@@ -23,7 +22,7 @@ _X_FIRST = (1, 0, 3, 2)
 _DETECTIONS = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
 
 
-def reference(path: Path, imported: Imported) -> Reference:
+def reference(path: Path) -> Reference:
     """The graph in ``path``, run by TensorFlow where it is installed, else carried out here.
 
     Neither knows how the graph was imported. Raises: InputError as the importer does.

@@ -1,7 +1,11 @@
-"""Boxes to regression targets and back (paper section 2.2, "Training objective", equation 2).
+"""Boxes to regression targets and back (paper section 2.2, "Training objective", below equation 2).
 
-Of an object g and its default box d: g-hat = ((g_cx - d_cx) / d_w, (g_cy - d_cy) / d_h,
-log(g_w / d_w), log(g_h / d_h)), here divided by variances, which are Caffe's and not in the paper.
+Of an object g and its default box d:
+
+    g-hat_cx = (g_cx - d_cx) / d_w    g-hat_w = log(g_w / d_w)
+    g-hat_cy = (g_cy - d_cy) / d_h    g-hat_h = log(g_h / d_h)
+
+each then divided by a variance, which is Caffe's and not in the paper.
 """
 
 from collections.abc import Sequence
@@ -19,14 +23,14 @@ def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> 
     """
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     sides = boxes[..., 2:] - boxes[..., :2]
-    offsets = torch.cat(
+    g_hat = torch.cat(
         [
             (centre - default_boxes[..., :2]) / default_boxes[..., 2:],
             torch.log(sides / default_boxes[..., 2:]),
         ],
         dim=-1,
     )
-    return offsets / offsets.new_tensor(variances)
+    return g_hat / g_hat.new_tensor(variances)
 
 
 def decode(
@@ -36,7 +40,9 @@ def decode(
     *,
     largest_log_ratio: float | None = None,
 ) -> Tensor:
-    """The inverse of :func:`encode`: corner boxes ``[..., 4]`` in the default boxes' unit.
+    """The inverse of :func:`encode`, for predicted ``offsets`` (l): corner boxes ``[..., 4]``.
+
+    They are in the unit of ``default_boxes [..., 4]`` (cx, cy, w, h).
 
     ``largest_log_ratio`` bounds the logarithm of a side's ratio to its default box (torchvision:
     log(1000 / 16)); the paper and Caffe have no bound.

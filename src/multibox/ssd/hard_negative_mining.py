@@ -1,4 +1,8 @@
-"""Which background boxes take part in the loss (paper section 2.2, "Hard negative mining")."""
+"""Which negatives take part in the loss (paper section 2.2, "Hard negative mining").
+
+Nearly all default boxes are negatives; those with the highest confidence loss are kept, at most
+three for each positive.
+"""
 
 import torch
 from torch import Tensor

@@ -1,71 +1,23 @@
-"""Heads and extra feature layers (paper section 2.1; SSDLite: Sandler 2018 section 6.2)."""
+"""Heads (paper section 2.1, "Convolutional predictors for detection").
 
-from collections.abc import Callable, Sequence
-from functools import partial
+A feature map of m x n cells with p channels and k default boxes a cell is looked at by 3x3 kernels
+of p channels, (classes + 4) k of them. SSDLite's heads: Sandler 2018, section 6.2.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from multibox.card import ExtraKind, ExtraLayer, HeadKind
-
-Norm = Callable[[int], nn.Module]
-
-
-def batch_norm(epsilon: float) -> Norm:
-    """BatchNorm as SSDLite's published training sets it: slow statistics."""
-    return partial(nn.BatchNorm2d, eps=epsilon, momentum=0.03)
-
-
-def extra_layer(kind: ExtraKind, depth: int, layer: ExtraLayer, norm: Norm) -> nn.Sequential:
-    """1x1 to ``squeeze`` channels, then 3x3 with a stride (conv8_1 and conv8_2, ...).
-
-    SSDLite's is 1x1, depthwise 3x3 with a stride, 1x1.
-    """
-    if kind == "conv":
-        return nn.Sequential(
-            nn.Conv2d(depth, layer.squeeze, 1),
-            nn.ReLU(inplace=True),
-            _strided(layer, layer.channels, bias=True),
-            nn.ReLU(inplace=True),
-        )
-    if kind == "conv-norm":
-        return nn.Sequential(
-            nn.Conv2d(depth, layer.squeeze, 1, bias=False),
-            norm(layer.squeeze),
-            nn.ReLU(inplace=True),
-            _strided(layer, layer.channels),
-            norm(layer.channels),
-            nn.ReLU(inplace=True),
-        )
-    separable = [
-        nn.Conv2d(depth, layer.squeeze, 1, bias=False),
-        norm(layer.squeeze),
-        nn.ReLU6(inplace=True),
-        _strided(layer, layer.squeeze, groups=layer.squeeze),
-        norm(layer.squeeze),
-        nn.ReLU6(inplace=True),
-        nn.Conv2d(layer.squeeze, layer.channels, 1, bias=False),
-        norm(layer.channels),
-    ]
-    if kind == "separable":
-        separable.append(nn.ReLU6(inplace=True))
-    return nn.Sequential(*separable)
-
-
-def _strided(layer: ExtraLayer, channels: int, *, groups: int = 1, bias: bool = False) -> nn.Conv2d:
-    return nn.Conv2d(
-        layer.squeeze,
-        channels,
-        layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=groups,
-        bias=bias,
-    )
+from multibox.card import HeadKind
+from multibox.ssd.extra_layers import Norm
 
 
 def predictor(kind: HeadKind, depth: int, outputs: int, norm: Norm) -> nn.Module:
-    """A 3x3 convolution, one small kernel a value; SSDLite's is depthwise 3x3, then 1x1."""
+    """A 3x3 convolution, one small kernel for each of ``outputs`` values of a cell.
+
+    SSDLite's is depthwise 3x3, then 1x1.
+    """
     if kind == "conv3x3":
         return nn.Conv2d(depth, outputs, 3, padding=1)
     if kind == "conv1x1":
@@ -79,7 +31,7 @@ def predictor(kind: HeadKind, depth: int, outputs: int, norm: Norm) -> nn.Module
 
 
 class Heads(nn.Module):
-    """For every default box of every feature map, class scores and box offsets.
+    """For every default box of every feature map, class scores c and box offsets l.
 
     A head's channels run box by box within a cell, and value by value within a box.
     """
@@ -103,7 +55,7 @@ class Heads(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Class logits ``[b, n, outputs]`` (background first) and box offsets ``[b, n, 4]``."""
+        """Class logits c ``[b, n, outputs]`` (background first) and box offsets l ``[b, n, 4]``."""
         logits = [
             _by_box(head(x), self.outputs) for head, x in zip(self.classes, maps, strict=True)
         ]

@@ -1,6 +1,7 @@
 """Which default box is responsible for which object (paper section 2.2, "Matching strategy").
 
-The paper's x_ij = 1, default box i is matched to object j, is here an array over i that holds j.
+x_ij^p = 1, default box i is matched to object j of class p, is here an array over i that holds j:
+a default box has one object at most, an object may have several default boxes.
 """
 
 import heapq
@@ -62,7 +63,7 @@ class DefaultBoxes:
         return len(self.centre_size)
 
     def iou(self, objects: Tensor, epsilon: float = 0.0) -> Tensor:
-        """IoU (jaccard overlap) of ``objects [g, 4]`` (corners) with every default box: ``[g, n]``.
+        """IoU (jaccard overlap) of ``objects [m, 4]`` (corners) with every default box: ``[m, n]``.
 
         ``epsilon`` is added to the union.
         """
@@ -76,7 +77,7 @@ class DefaultBoxes:
         return intersection.div_(union)
 
     def centre_distance(self, objects: Tensor) -> Tensor:
-        """Squared centre distance over the squared diagonal of the hull: ``[g, n]``, 0..1."""
+        """Squared centre distance over the squared diagonal of the hull: ``[m, n]``, 0..1."""
         x0, y0, x1, y1 = objects[:, :, None].unbind(1)
         cx, cy = self.centre_size[:, 0], self.centre_size[:, 1]
         distance = (cx - (x0 + x1) / 2).square_() + (cy - (y0 + y1) / 2).square_()
@@ -88,7 +89,7 @@ class DefaultBoxes:
 def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> Tensor:
     """The object each default box is responsible for, or BACKGROUND, or LEFT_OUT: int64 ``[n]``.
 
-    ``objects [g, 4]`` are corners in fractions of the picture. First each object takes one default
+    ``objects [m, 4]`` are corners in fractions of the picture. First each object takes one default
     box (``rule.bipartite``); then every default box still free joins the object it overlaps most
     when that IoU reaches ``rule.threshold``.
     """
@@ -112,38 +113,38 @@ def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> T
 
 
 def one_to_one(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
-    """Greedy pairs ``(default box, object)`` of ``overlap [g, n]``, highest IoU first.
+    """Greedy pairs (i, j) of ``overlap [m, n]``, highest IoU first.
 
     Ties go to the earlier default box, then to the earlier object, as in Caffe's loop. Two objects
     that prefer the same default box get two different ones.
     """
-    values, boxes = overlap.max(dim=1)
+    values, favourites = overlap.max(dim=1)
     queue = [
-        (-value, box, g)
-        for g, (value, box) in enumerate(zip(values.tolist(), boxes.tolist(), strict=True))
+        (-value, i, j)
+        for j, (value, i) in enumerate(zip(values.tolist(), favourites.tolist(), strict=True))
     ]
     heapq.heapify(queue)
     owner: dict[int, int] = {}
     while queue:
-        value, box, g = heapq.heappop(queue)
-        if -value <= least_overlap:
+        negated, i, j = heapq.heappop(queue)
+        if -negated <= least_overlap:
             break
-        if box not in owner:
-            owner[box] = g
+        if i not in owner:
+            owner[i] = j
             continue
-        rest = overlap[g].clone()
+        rest = overlap[j].clone()
         rest[list(owner)] = -torch.inf
-        next_value, next_box = rest.max(dim=0)
-        heapq.heappush(queue, (-float(next_value), int(next_box), g))
+        next_value, next_i = rest.max(dim=0)
+        heapq.heappush(queue, (-float(next_value), int(next_i), j))
     return list(owner.items())
 
 
 def later_wins(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
-    """Each object's favourite as a pair ``(default box, object)``; the last to want it has it."""
-    values, boxes = overlap.max(dim=1)
+    """Each object's favourite as a pair (i, j); the last object to want a default box has it."""
+    values, favourites = overlap.max(dim=1)
     owner = {
-        box: g
-        for g, (value, box) in enumerate(zip(values.tolist(), boxes.tolist(), strict=True))
+        i: j
+        for j, (value, i) in enumerate(zip(values.tolist(), favourites.tolist(), strict=True))
         if value > least_overlap
     }
     return list(owner.items())
@@ -173,5 +174,5 @@ def _top_up(
     wanted &= values > -torch.inf
     order = values[wanted].argsort(stable=True)
     takers = poor[:, None].expand_as(boxes)[wanted][order].tolist()
-    for box, g in zip(boxes[wanted][order].tolist(), takers, strict=True):
-        matched[box] = g
+    for i, j in zip(boxes[wanted][order].tolist(), takers, strict=True):
+        matched[i] = j

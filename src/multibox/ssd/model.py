@@ -1,4 +1,4 @@
-"""SSD: a backbone, extra feature layers and heads (paper section 2.1, figure 2)."""
+"""Base network, extra feature layers and heads (paper section 2.1, "Model", figure 2)."""
 
 from itertools import pairwise
 
@@ -9,7 +9,8 @@ from multibox.backbones import build_backbone
 from multibox.backbones.habits import pad_as_tensorflow, set_activation, set_norm_epsilon
 from multibox.card import ModelCard
 from multibox.default_boxes import default_boxes
-from multibox.ssd.heads import Heads, batch_norm, extra_layer
+from multibox.ssd.extra_layers import batch_norm, extra_layer
+from multibox.ssd.heads import Heads
 
 
 class SSD(nn.Module):
@@ -61,14 +62,14 @@ class SSD(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw outputs for uint8 RGB pictures ``[b, h, w, 3]`` of the card's image size.
 
-        Returns class logits ``[b, n, classes + 1]``, background first, and box offsets
-        ``[b, n, 4]`` coded against the default boxes.
+        Returns class logits c ``[b, n, classes + 1]``, background first, and box offsets l
+        ``[b, n, 4]`` coded against the default boxes d (``box_coder``).
         """
         x = (images.float() - self.normal_mean) / self.normal_std
         if self.card.preprocessing.channel_order == "bgr":
             x = x.flip(3)
-        # Pictures come channels last. A network not laid out so is meant to compute as other
-        # projects do: on CPUs the order of the sums follows from the layout.
+        # In the layout of the weights: build_ssd's channels-last is the fastest, torch's own is
+        # for comparing with other projects, as on CPUs the order of sums follows from the layout.
         first = next(self.backbone.parameters())
         last = first.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format

@@ -1,7 +1,11 @@
 """The training objective (paper section 2.2, "Training objective", equations 1 to 3).
 
-L(x, c, l, g) = (L_conf(x, c) + alpha L_loc(x, l, g)) / N with alpha = 1: x says which default box
-d_i is matched to which object g_j, c are the class scores, l the predicted offsets.
+    (1)  L(x, c, l, g) = (L_conf(x, c) + alpha L_loc(x, l, g)) / N,  alpha = 1, 0 where N = 0
+    (2)  L_loc(x, l, g) = sum over i in Pos, m in (cx, cy, w, h) of smooth_L1(l_i^m - g-hat_j^m)
+    (3)  L_conf(x, c) = - sum over i in Pos of log c-hat_i^p - sum over i in Neg of log c-hat_i^0
+
+with j and p the object and the class that x matches to default box i, c-hat the softmax of c, and
+Neg the hard negatives.
 """
 
 from collections.abc import Sequence
@@ -19,10 +23,10 @@ Scores = Literal["softmax", "sigmoid"]
 
 
 class Targets(NamedTuple):
-    """What the network should have said for a batch of b pictures.
+    """What the network should have said for a batch of b pictures: x and g-hat.
 
-    ``classes [b, n]`` (int64): 0 is background, 1 the first class, -1 takes no part in the loss.
-    ``offsets [m, 4]``: g-hat, the coded boxes of the m positive default boxes, in the order of
+    ``classes [b, n]`` (int64): p where x_ij^p = 1, counted from 1; 0 is background, -1 takes no
+    part in the loss. ``offsets [N, 4]``: g-hat of the positive default boxes, in the order of
     ``(classes > 0).nonzero()``.
     """
 
@@ -41,7 +45,7 @@ class Targets(NamedTuple):
 
 
 class MultiBoxLoss(NamedTuple):
-    """Sums over a batch, not yet divided by N: L_conf (equation 3) and L_loc (equation 2)."""
+    """L_conf (equation 3) and L_loc (equation 2) of a batch; their sum over N is equation 1."""
 
     confidence: Tensor
     localisation: Tensor
@@ -56,8 +60,8 @@ def build_targets(
 ) -> Targets:
     """Match every picture's objects and code them.
 
-    ``boxes[i] [g, 4]`` are corners in fractions of the picture, ``labels[i] [g]`` count from 0.
-    They depend on the labels alone, so N is known before the network runs.
+    Of picture k, ``boxes[k] [m, 4]`` are corners in fractions of the picture and ``labels[k] [m]``
+    count from 0. The targets depend on these alone, so N is known before the network runs.
     """
     classes, offsets = [], []
     for objects, names in zip(boxes, labels, strict=True):
@@ -83,9 +87,9 @@ def multibox_loss(
     min_negatives: int = 0,
     weights: Tensor | None = None,
 ) -> MultiBoxLoss:
-    """Class loss over positives and hard negatives, smooth L1 over positives, both summed.
+    """L_conf over positives and hard negatives, L_loc over positives, both summed.
 
-    ``class_logits [b, n, classes + 1]`` with background first, ``box_offsets [b, n, 4]``.
+    c are ``class_logits [b, n, classes + 1]``, background first; l are ``box_offsets [b, n, 4]``.
     ``scores`` says what turns logits into scores: "softmax" (the paper's) is trained with the
     cross entropy, "sigmoid" (TensorFlow's detectors) with the binary one of every column, the
     background's among them, against a one-hot target. ``weights [b]`` multiply each picture's part
@@ -110,14 +114,14 @@ def multibox_loss(
 
 
 def _background_loss(logits: Tensor, scores: Scores) -> Tensor:
-    """The class loss of every default box were it background: ``[b, n]``."""
+    """The class loss of every default box were it background (-log c-hat_i^0): ``[b, n]``."""
     if scores == "softmax":
         return torch.logsumexp(logits, dim=2) - logits[..., 0]
     return F.softplus(logits).sum(dim=2) - logits[..., 0]
 
 
 def _class_loss(logits: Tensor, classes: Tensor, scores: Scores) -> Tensor:
-    """The class loss of each of m default boxes: ``logits [m, classes + 1]`` to ``[m]``."""
+    """The class loss of each of k default boxes: ``logits [k, classes + 1]`` to ``[k]``."""
     if scores == "softmax":
         return F.cross_entropy(logits, classes, reduction="none")
     wanted = F.one_hot(classes, logits.shape[1]).float()

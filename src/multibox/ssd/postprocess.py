@@ -1,4 +1,8 @@
-"""Raw outputs to detections: decode, suppress per class, keep the best (paper 2.1, 3.7)."""
+"""Raw outputs to detections (paper section 3.7, "Inference time").
+
+A confidence threshold of .01, non-maximum suppression class by class at an IoU of .45, the best
+200 of a picture.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,7 +35,9 @@ def postprocess(
     variances: Sequence[float],
     settings: PostProcessing,
 ) -> BatchDetections:
-    """Detections from ``class_logits [b, n, classes + 1]`` and ``box_offsets [b, n, 4]``.
+    """Detections from c, ``class_logits [b, n, classes + 1]``, and l, ``box_offsets [b, n, 4]``.
+
+    ``default_boxes [n, 4]`` (d) are (cx, cy, w, h) in fractions of the picture.
 
     Per class: scores above the threshold, the best ``top_k``, non-maximum suppression that keeps
     IoU <= ``iou_threshold``; then the best ``keep`` of each picture over all classes. Boxes are

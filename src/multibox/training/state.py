@@ -1,6 +1,9 @@
 """All that a resumed run needs, in one file that is always whole."""
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,21 @@ from multibox.training.ema import WeightAverage
 
 FILE = Path("last", "state.safetensors")
 _PREVIOUS = Path("last", "previous.safetensors")
+_DAMAGED = Path("last", "damaged.safetensors")
 
 
 @dataclass
 class RunState:
-    """Where a run stands: steps done, one row a finished epoch, sums of the one under way."""
+    """Where a run stands: steps done, one row a finished epoch, sums of the one under way.
+
+    ``skipped_steps`` of those done were not finite and have changed nothing.
+    """
 
     steps_done: int = 0
     best: float | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     epoch_sums: dict[str, float] = field(default_factory=dict)
+    skipped_steps: int = 0
 
 
 def save_state(
@@ -37,7 +45,8 @@ def save_state(
 ) -> None:
     """Write ``last/state.safetensors``; the file before it stays as ``previous.safetensors``.
 
-    Raises: MultiboxError when it cannot be written; the old files are then still there.
+    Raises: MultiboxError when it cannot be written, or a weight is not finite; the old files are
+    then still there.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     if average is not None:
@@ -49,12 +58,13 @@ def save_state(
                 tensors[f"optimiser.{slot}.{names[id(parameter)]}"] = value
     # A channels-last tensor is stored row by row; loading copies into the layout that is there.
     laid_out = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    check_finite(laid_out, "the state is not saved")
+    text = json.dumps(vars(state))
     path = run / FILE
     try:
-        with atomic_write(path) as temporary:
-            save_file(laid_out, temporary, metadata={"state": json.dumps(vars(state))})
-            if path.exists():
-                path.replace(run / _PREVIOUS)
+        with atomic_write(path, run / _PREVIOUS) as temporary:
+            metadata = {"state": text, "digest": _digest(laid_out, text)}
+            save_file(laid_out, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise MultiboxError(f"{path}: the state cannot be written: {error}") from error
 
@@ -67,6 +77,8 @@ def load_state(
 ) -> tuple[RunState, str | None]:
     """Put a saved state back; where the last file is damaged, the one before, and a note saying so.
 
+    A damaged file is renamed, so that the next save does not put it in the place of the whole one.
+
     Raises: InputError when neither can be read.
     """
     reasons = []
@@ -77,8 +89,12 @@ def load_state(
             reasons.append(f"{path}: {' '.join(str(error).split())}")
             continue
         _restore(tensors, model, optimiser, average)
-        note = f"{reasons[0]}; resuming from {path.name} instead" if reasons else None
-        return state, note
+        if not reasons:
+            return state, None
+        # Missing where the run was killed between two renamings, or another rank was quicker.
+        with contextlib.suppress(OSError):
+            (run / FILE).replace(run / _DAMAGED)
+        return state, f"{reasons[0]}; resuming from {path.name} instead"
     raise InputError(f"{reasons[0]}; nothing to resume from: train anew with another --out")
 
 
@@ -89,8 +105,28 @@ def has_state(run: Path) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], RunState]:
     with safe_open(path, framework="pt") as file:
-        state = RunState(**json.loads(file.metadata()["state"]))
-        return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    if _digest(tensors, metadata["state"]) != metadata["digest"]:
+        raise ValueError("its contents have changed since it was written")
+    return tensors, RunState(**json.loads(metadata["state"]))
+
+
+def check_finite(tensors: Mapping[str, Tensor], consequence: str) -> None:
+    """Raise MultiboxError when a value is not finite, naming the tensor and the ``consequence``."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise MultiboxError(f"{name} has values that are not finite: {consequence}")
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Of all that a state holds: safetensors notices a file that is cut off, not a changed bit."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _restore(

@@ -1,9 +1,7 @@
 """SSD300 and SSD512 on VGG-16 (paper section 3; ssd_pascal.py and ssd_coco.py of the original)."""
 
-import numpy as np
-
 from multibox.card import DefaultBoxSpec, ExtraLayer
-from multibox.default_boxes import Grid, spec_from_sizes
+from multibox.default_boxes import Grid, choose_scales, spec_from_sizes
 from multibox.zoo.entry import COCO_AP, VOC_MAP, BoxSet, Published, ZooModel
 from multibox.zoo.grids import halved
 
@@ -31,7 +29,7 @@ _SSD512_SCALES = {
     "coco": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
 }
 _SSD512_STEPS = (8, 16, 32, 64, 128, 256, 512)
-# First map, second map and last map for other inputs: equation 4 between the last two.
+# Other inputs: the scale of the first map, then s_min and s_max of equation 4 for the rest.
 _FIRST_LOW_HIGH = {"voc": (0.1, 0.2, 0.9), "coco": (0.07, 0.15, 0.87)}
 
 
@@ -66,9 +64,10 @@ def default_box_spec(image_size: Grid, grids: list[Grid], box_set: BoxSet) -> De
     if image_size == (512, 512):
         sizes = [scale * 512 for scale in _SSD512_SCALES[box_set]]
         return spec_from_sizes(image_size, grids, sizes, ratios, steps=_SSD512_STEPS)
-    first, low, high = _FIRST_LOW_HIGH[box_set]
-    between = np.linspace(low, high, len(grids) - 1).tolist()
-    scales = [first, *between, 2 * between[-1] - between[-2]]
+    first, s_min, s_max = _FIRST_LOW_HIGH[box_set]
+    scales = choose_scales(len(grids) - 1, s_min, s_max)
+    # Behind the last map the same distance again, for its second square.
+    scales = [first, *scales, 2 * scales[-1] - scales[-2]]
     side = min(image_size)
     return spec_from_sizes(image_size, grids, [scale * side for scale in scales], ratios)
 

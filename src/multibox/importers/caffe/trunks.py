@@ -45,7 +45,7 @@ def recognise(steps: Sequence[Step], shapes: Shapes) -> Trunk:
     """
     second = steps[1] if len(steps) > 1 else None
     grouped = isinstance(second, ConvolutionStep) and second.parameters.groups > 1
-    return _mobilenet(steps, shapes) if grouped else _vgg(steps, shapes)
+    return _mobilenet(steps) if grouped else _vgg(steps, shapes)
 
 
 def _vgg(steps: Sequence[Step], shapes: Shapes) -> Trunk:
@@ -91,7 +91,7 @@ def _expect_pool(steps: Sequence[Step], index: int, stage: int, shapes: Shapes) 
         )
 
 
-def _mobilenet(steps: Sequence[Step], shapes: Shapes) -> Trunk:
+def _mobilenet(steps: Sequence[Step]) -> Trunk:
     wanted = [("conv0", wanted_convolution(32, 3, stride=2, pad=1))]
     places, norm_places = ["features.0.0"], ["features.0.1"]
     depth = 32

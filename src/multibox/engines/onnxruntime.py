@@ -1,0 +1,86 @@
+"""ONNX Runtime as an engine: the base install's, for exported ONNX files."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from google.protobuf.message import DecodeError
+
+from multibox.card import ModelCard
+from multibox.engines.exported import ExportedModel, damaged, read_bytes
+from multibox.engines.graph import Goal, GraphEngine, Outputs, available_threads, where_to_cut
+from multibox.errors import InputError
+from multibox.protobuf_schema import Schema
+
+# Weights are in fields that are not listed, which keeps them as they are and out of Python's hands.
+_ONNX = Schema(
+    "onnx_outputs",
+    {
+        "Model": ("graph 7 Graph",),
+        "Graph": ("node 1 Node*", "input 11 Value*", "output 12 Value*"),
+        "Node": ("output 2 string*",),
+        "Value": ("name 1 string",),
+    },
+)
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine(GraphEngine):
+    """Runs an exported ONNX file up to its scores and boxes; the rest is NumPy's."""
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, session: Any, card: ModelCard, outputs: tuple[str, ...], workers: int
+    ) -> None:
+        super().__init__(card, outputs, workers)
+        self._session = session
+
+    @classmethod
+    def from_exported(
+        cls, model: ExportedModel, goal: Goal = "latency", threads: int | None = None
+    ) -> Self:
+        """Open an ONNX file with ``threads`` threads, by default one for each core.
+
+        Raises: InputError when the file is damaged or has not the outputs of a detector.
+        """
+        threads = threads or available_threads()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.intra_op_num_threads = threads if goal == "latency" else 1
+        data, outputs = _cut(model.path)
+        try:
+            session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own have no common base
+            raise damaged(model.path, error) from error
+        return cls(session, model.card, outputs, threads if goal == "throughput" else 1)
+
+    def _run(self, image: npt.NDArray[np.uint8]) -> Outputs:
+        return tuple(self._session.run(self._outputs, {"images": image}))
+
+
+def _cut(path: Path) -> tuple[bytes, tuple[str, ...]]:
+    """The model in ``path`` with the outputs that are wanted, and their names.
+
+    An inner tensor may become an output without a declared type, which onnxruntime works out; what
+    is behind it leads nowhere then and is left out.
+    """
+    try:
+        model: Any = _ONNX.message("Model").FromString(read_bytes(path))
+    except DecodeError:
+        raise damaged(path, "its messages do not end where they should") from None
+    graph = model.graph
+    if [value.name for value in graph.input] != ["images"]:
+        raise InputError(f"{path}: its input is not called images: export it with multibox export")
+    declared = {value.name for value in graph.output}
+    inner = {name for node in graph.node for name in node.output}
+    outputs = where_to_cut(declared | inner, path)
+    if set(outputs) != declared:
+        del graph.output[:]
+        for name in outputs:
+            graph.output.add(name=name)
+    return model.SerializeToString(), outputs

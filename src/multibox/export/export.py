@@ -1,0 +1,185 @@
+"""``multibox.export``: a detector becomes a file that needs no PyTorch, compared with PyTorch."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from multibox import checkpoints
+from multibox.card import CARD_KEY, ModelCard
+from multibox.detector import model_file
+from multibox.engines.exported import EXPORTED_SUFFIXES
+from multibox.errors import InputError, MultiboxError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from multibox.data.merging import DataPath
+    from multibox.engines.torch import TorchEngine
+    from multibox.export.accuracy import Accuracy
+    from multibox.parity.compare import Parity
+
+Format = Literal["onnx", "openvino"]
+FilePrecision = Literal["fp32", "fp16", "int8"]
+
+_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
+_PACKAGES = {"torch": "export", "onnx": "export", "onnxscript": "export", "openvino": "openvino"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The file that was written, its card, and how it compares with PyTorch.
+
+    ``accuracy`` is measured for int8 alone: on labelled pictures, before and after quantisation.
+    """
+
+    file: Path
+    card: ModelCard
+    parity: "Parity"
+    accuracy: "Accuracy | None"
+
+
+def export(
+    model: str | Path,
+    *,
+    out: str | Path,
+    format: Format = "onnx",
+    precision: FilePrecision = "fp32",
+    calibrate: "DataPath | None" = None,
+    nms: bool = True,
+) -> ExportResult:
+    """Write ``model`` as an ONNX file, or as OpenVINO's .xml with a .bin beside it.
+
+    ``model`` is a checkpoint or a published name. The file takes uint8 RGB pictures ``[batch, h, w,
+    3]`` and gives detections; without ``nms`` the network's raw outputs. ``precision`` is that of
+    the weights; "int8" computes in 8 bits too and needs labelled pictures, ``calibrate``: those
+    for training set the ranges, the others measure what is lost.
+
+    Raises: InputError when the model, ``out`` or the pictures cannot be used, or a package is
+    missing; MultiboxError when the network cannot be exported, or the file that was made does not
+    do what the checkpoint does: existing files are left as they are then.
+    """
+    out = Path(out)
+    _check_choices(format, precision, calibrate)
+    _check_out(out, format)
+    _check_packages(format)
+    engine = _open(model)
+    from multibox.export.check import check
+
+    graph, floats = _graph(engine, precision, calibrate, nms)
+    with tempfile.TemporaryDirectory(prefix="multibox-export-") as folder:
+        file = Path(folder) / f"model{_SUFFIXES[format]}"
+        save_card = _write(graph, file, half=precision == "fp16")
+        parity, faults = check(file, engine, precision, nms)
+        if faults:
+            raise MultiboxError(
+                f"{model}: exported, but the file differs from {parity.reference}: "
+                f"{'; '.join(faults)}; nothing was written"
+            )
+        accuracy = None
+        if floats is not None and calibrate is not None:
+            from multibox.export.accuracy import measure
+
+            accuracy = measure(floats, file, engine.card, nms, calibrate)
+        about: dict[str, Any] = {
+            "format": format,
+            "precision": precision,
+            "nms": nms,
+            "multibox": version("multibox"),
+            "parity": parity.model_dump(),
+            "accuracy": None if accuracy is None else accuracy.model_dump(),
+        }
+        card = engine.card.model_copy(update={"export": about})
+        save_card(card)
+        _move(file, out)
+    return ExportResult(out, card, parity, accuracy)
+
+
+def _check_choices(format: str, precision: str, calibrate: "DataPath | None") -> None:
+    for what, value, choices in (
+        ("format", format, get_args(Format)),
+        ("precision", precision, get_args(FilePrecision)),
+    ):
+        if value not in choices:
+            raise InputError(f"no {what} {value!r}: choose one of {', '.join(choices)}")
+    if precision == "int8" and calibrate is None:
+        raise InputError("int8 needs labelled pictures to measure ranges on: give --calibrate DATA")
+    if precision != "int8" and calibrate is not None:
+        raise InputError(f"--calibrate is for --precision int8, not for {precision}")
+
+
+def _check_out(out: Path, format: Format) -> None:
+    suffix = _SUFFIXES[format]
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder: name the file to write, such as {out}/model{suffix}")
+    if out.suffix.lower() != suffix:
+        raise InputError(f"{out}: an {format} file ends with {suffix}: --out {out.stem}{suffix}")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{out}: {folder} is not a folder to write to: choose another --out")
+
+
+def _check_packages(format: Format) -> None:
+    for package, extra in _PACKAGES.items():
+        if package == "openvino" and format != "openvino":
+            continue
+        if importlib.util.find_spec(package) is None:
+            raise InputError(
+                f'exporting to {format} needs {package}: pip install "multibox[{extra}]"'
+            )
+
+
+def _open(model: str | Path) -> "TorchEngine":
+    path = model_file(model)
+    if path.suffix.lower() in EXPORTED_SUFFIXES:
+        raise InputError(f"{path}: is exported already: give the checkpoint that it was made from")
+    checkpoint = checkpoints.load(path)
+    from multibox.engines.torch import TorchEngine
+
+    return TorchEngine.from_checkpoint(checkpoint, "cpu")
+
+
+def _graph(
+    engine: "TorchEngine", precision: FilePrecision, calibrate: "DataPath | None", nms: bool
+) -> "tuple[onnx.ModelProto, onnx.ModelProto | None]":
+    """The graph to write, and where it is of 8 bits the one before that."""
+    from multibox.export.detection_graph import add_detection
+    from multibox.export.network import network_graph, sign
+    from multibox.ssd.model import SSD
+
+    assert isinstance(engine.module, SSD)
+    card = engine.card
+    graph, floats = network_graph(engine.module), None
+    if precision == "int8" and calibrate is not None:
+        from multibox.export.accuracy import calibration_pictures
+        from multibox.export.quantise import quantise
+
+        floats = graph
+        graph = quantise(graph, card, calibration_pictures(calibrate, card))
+    if nms:
+        for one in (graph,) if floats is None else (graph, floats):
+            add_detection(one, card)
+    sign(graph)
+    return graph, floats
+
+
+def _write(graph: "onnx.ModelProto", file: Path, *, half: bool) -> "_SaveCard":
+    ...
+
+
+def _move(file: Path, out: Path) -> None:
+    """Put what was made in its place; the weights of an IR come before the graph."""
+    parts = [(file, out)]
+    if file.suffix == ".xml":
+        parts.insert(0, (file.with_suffix(".bin"), out.with_suffix(".bin")))
+    try:
+        for made, place in parts:
+            with checkpoints.atomic_write(place) as temporary:
+                shutil.copyfile(made, temporary)
+    except OSError as error:
+        raise MultiboxError(f"{out}: cannot be written: {error.strerror or error}") from error
