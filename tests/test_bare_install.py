@@ -1,10 +1,13 @@
 """The base install: no torch, no matplotlib; in an environment of its own, so it downloads."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
+from exported_files import images, write_onnx
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +46,22 @@ def test_everything_but_training_runs(bare: Path, tmp_path: Path) -> None:
         [bare / "python", "-c", read % data], check=True, capture_output=True, text=True
     )
     assert found.stdout.strip() == "14"
+
+
+def test_exported_files_run(bare: Path, tmp_path: Path) -> None:
+    model = write_onnx(tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "picture.png"), images(1)[0])
+    call = [bare / "multibox", "detect", tmp_path / "picture.png", "--model", model]
+    call += ["--score", "0.1", "--jsonl", "-", "--out", tmp_path / "seen"]
+    done = subprocess.run(call, check=True, capture_output=True, text=True)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["detections"]
+    assert (tmp_path / "seen" / "picture.jpg").is_file()
+    done = subprocess.run(
+        [*call, "--engine", "openvino"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert 'pip install "multibox[openvino]"' in done.stderr
 
 
 def test_training_says_what_to_install(bare: Path, tmp_path: Path) -> None:

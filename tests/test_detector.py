@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from multibox import checkpoints, load, zoo
 from multibox.detector import Detector
-from multibox.engines import RawDetections
+from multibox.engines import ExportedModel, RawDetections
 from multibox.errors import ImageError, InputError
+from multibox.imaging import to_network_input
 
 CARD = zoo.new_card("ssdlite320_mobilenet_v2", ["cat", "dog"], image_size=(64, 96))
 BOXES = [[0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1.0, 1.0], [0.1, 0.2, 0.3, 0.4]]
@@ -139,6 +140,47 @@ def test_load_runs_a_checkpoint(tmp_path: Path) -> None:
     assert detector.card == CARD
     assert detector.engine.name == "torch"
     assert len(detector([picture(), picture(7, 9)], score=0)) == 2
+
+
+def test_pictures_of_different_sizes_are_what_the_engine_gets_one_by_one() -> None:
+    engine = FakeEngine()
+    pictures = [picture(90, 70), picture(96, 64), picture(11, 300)]
+    Detector(engine, CARD)(pictures)
+    (batch,) = engine.batches
+    for i, one in enumerate(pictures):
+        np.testing.assert_array_equal(batch[i], to_network_input(one, CARD.preprocessing))
+
+
+def test_threads_are_made_once_and_for_one_picture_not_at_all() -> None:
+    detector = Detector(FakeEngine(), CARD)
+    detector(picture())
+    detector([picture()])
+    assert "_readers" not in vars(detector)
+    detector([picture(), picture()])
+    readers = detector._readers
+    detector([picture(), picture()])
+    assert detector._readers is readers
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.xml"])
+def test_a_missing_exported_file(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: no such file: check the path of the exported"):
+        load(name)
+
+
+def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def open_engine(model: object, kind: str, **options: object) -> FakeEngine:
+        given.update(options, kind=kind)
+        return FakeEngine()
+
+    monkeypatch.setattr("multibox.detector.read_exported", lambda path: ExportedModel(path, CARD))
+    monkeypatch.setattr("multibox.detector.open_engine", open_engine)
+    options = {"goal": "throughput", "threads": 3, "precision": "bf16", "pictures": 7}
+    detector = load("a.onnx", engine="openvino", **options)  # type: ignore[arg-type]
+    assert given == {**options, "kind": "openvino"}
+    assert detector.card is CARD
 
 
 def test_a_zoo_name_has_no_weights_yet() -> None:

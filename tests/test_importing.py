@@ -80,8 +80,8 @@ def test_without_torch_nothing_is_compared(
 
     plain = tmp_path / "lite.safetensors"
     save_file(torch.load(foreign, weights_only=True), plain)
-    monkeypatch.delitem(sys.modules, "multibox.parity.importing", raising=False)
-    monkeypatch.delitem(sys.modules, "multibox.parity.caffe", raising=False)
+    for module in ("multibox.parity.importing", "multibox.engines.torch"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     result = import_weights(plain, "torchvision", out=tmp_path / "ours.safetensors")
     assert result.parity is None

@@ -21,6 +21,12 @@ class Preprocessing(_Part):
     image_size: tuple[int, int] = Field(description="height and width of the input, pixels")
     mean: tuple[float, float, float] = Field(description="per RGB channel, on the 0..255 scale")
     std: tuple[float, float, float] = Field(description="per RGB channel, on the 0..255 scale")
+    fractions: bool = Field(
+        default=False,
+        description="pixels, mean and std are brought to 0..1 first, as torchvision does: the "
+        "same input but for its last digit, which a deep network turns into the fourth of its "
+        "outputs",
+    )
     channel_order: Literal["rgb", "bgr"] = "rgb"
     interpolation: Literal["linear", "area", "linear-corner"] = Field(
         default="linear",

@@ -42,6 +42,6 @@ CHECKPOINT_BYTES = int(4_000_000_000 * _FACTOR)
 def too_large(what: str, size: int, limit: int) -> str:
     """The end of an error line: what is too large, the limit, and how to raise it."""
     return (
-        f"{what} of {size:,} bytes, more than the limit of {limit:,}: remove it, split it, or raise "
-        f"the limits: {_VARIABLE}={math.ceil(_FACTOR * size / limit)}"
+        f"{what} of {size:,} bytes, more than the limit of {limit:,}: remove it, split it, or "
+        f"raise the limits: {_VARIABLE}={math.ceil(_FACTOR * size / limit)}"
     )

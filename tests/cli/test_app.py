@@ -111,6 +111,14 @@ def test_errors_become_a_line_and_an_exit_code(
     assert expected in error_line(capsys)
 
 
+def test_a_message_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multibox.cli.app.app", raiser(InputError("a\x1b[2J\x00b é\nc")))
+    assert main([]) == 2
+    assert error_line(capsys) == "multibox: error: a\\x1b[2J\\x00b é c\n"
+
+
 def test_an_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("multibox.cli.models.read_card", raiser(KeyboardInterrupt()))
     assert main(["models", "x.safetensors"]) == 130

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import cv2
 import numpy as np
 
 from multibox import checkpoints, zoo
+from multibox.card import CARD_KEY
 from multibox.data import open_data
+from multibox.engines import exported
 from multibox.imaging import image_size, read_image
 from multibox.importers import caffe, tensorflow
 from multibox.importers.caffe.files import read_caffemodel
@@ -68,7 +71,9 @@ def _open(path: Path) -> None:
 
 def _voc(folder: Path) -> Path:
     objects = [voc_object("cat", (3, 4, 20, 18)), voc_object("dog", (1, 1, 9, 9), difficult=1)]
-    return write_voc(folder / "data", {"a": objects, "b": objects[:1]}, {"train": ["a"], "val": ["b"]})
+    return write_voc(
+        folder / "data", {"a": objects, "b": objects[:1]}, {"train": ["a"], "val": ["b"]}
+    )
 
 
 def _voc_xml(folder: Path) -> Path:
@@ -119,7 +124,11 @@ def _class_names(folder: Path) -> Path:
 
 def _checkpoint(folder: Path) -> Path:
     card = zoo.new_card("ssdlite320_mobilenet_v2", ["cat", "dog"])
-    arrays = {"a.weight": np.ones((2, 3), np.float32), "n": np.array(3), "h": np.ones(5, np.float16)}
+    arrays = {
+        "a.weight": np.ones((2, 3), np.float32),
+        "n": np.array(3),
+        "h": np.ones(5, np.float16),
+    }
     checkpoints.save(folder / "model.safetensors", arrays, card)
     return folder / "model.safetensors"
 
@@ -165,9 +174,25 @@ def _bmp(folder: Path) -> Path:
 def _gif(folder: Path) -> Path:
     """One black pixel."""
     path = folder / "picture.gif"
-    path.write_bytes(
-        b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
-    )
+    path.write_bytes(b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;")
+    return path
+
+
+def _onnx(folder: Path) -> Path:
+    card = zoo.new_card("ssdlite320_mobilenet_v2", ["cat", "dog"]).model_dump_json()
+    model = exported._ONNX.message("Model")(ir_version=9, graph=b"graph" * 20)
+    model.metadata_props.add(key=CARD_KEY, value=card)
+    model.metadata_props.add(key="other", value="größe")
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _openvino(folder: Path) -> Path:
+    card = zoo.new_card("ssdlite320_mobilenet_v2", ["cat", "dog"]).model_dump_json()
+    (folder / "model.bin").touch()
+    path = folder / "model.xml"
+    path.write_text(f"<net><rt_info><{CARD_KEY} value={quoteattr(card)}/></rt_info></net>")
     return path
 
 
@@ -192,6 +217,8 @@ TARGETS: dict[str, Target] = {
     "yolo-label": Target(_yolo_label, _open),
     "class-names": Target(_class_names, _open),
     "checkpoint": Target(_checkpoint, _read_checkpoint),
+    "onnx-metadata": Target(_onnx, exported.read_exported),
+    "openvino-metadata": Target(_openvino, exported.read_exported),
     "caffemodel": Target(_caffemodel, read_caffemodel),
     "prototxt": Target(_prototxt, _read_prototxt),
     "frozen-graph": Target(_frozen_graph, lambda path: tensorflow.read(path, None)),

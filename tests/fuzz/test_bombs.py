@@ -29,7 +29,9 @@ def png(width: int, height: int, rows: int, bits: int = 8) -> bytes:
     """A grey picture that claims a size and has some of its rows, all black."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     packer = zlib.compressobj(1)
     row = bytes(1 + width * bits // 8)

@@ -13,8 +13,8 @@ from fuzz_worker import MEMORY
 TARGETS = (
     "jpeg", "jpeg-progressive", "jpeg-exif", "png", "png-alpha", "png-16-bits", "webp",
     "webp-lossless-alpha", "bmp", "tiff", "ppm", "gif", "voc-xml", "voc-list", "loose-xml",
-    "coco-json", "yolo-yaml", "yolo-label", "class-names", "checkpoint", "caffemodel", "prototxt",
-    "frozen-graph",
+    "coco-json", "yolo-yaml", "yolo-label", "class-names", "checkpoint", "onnx-metadata",
+    "openvino-metadata", "caffemodel", "prototxt", "frozen-graph",
 )  # fmt: skip
 IN_EVERY_RUN = 20
 IN_ALL = 10_000 // len(TARGETS) + 1
@@ -48,7 +48,7 @@ def test_ten_thousand_altogether(target: str, tmp_path: Path) -> None:
 
 
 def read_damaged(target: str, first: int, end: int, folder: Path) -> None:
-    """Let a worker read the files; after a crash another one goes on behind the file that did it."""
+    """Let a worker read the files; after a crash another one goes on behind the file at fault."""
     wrong: list[str] = []
     while first < end:
         worker = Path(__file__).parent / "fuzz_worker.py"

@@ -59,8 +59,14 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     model, prototxt = mobilenet().save(tmp_path)
-    for given in ((pipe, prototxt), (model, pipe), (model, Path("/dev/zero"))):
-        assert "is not a regular file" in refusal(*given)
+    for files in ((pipe, prototxt), (model, pipe), (model, Path("/dev/zero"))):
+        assert "is not a regular file" in refusal(*files)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    model, prototxt = mobilenet().save(tmp_path)
+    prototxt.write_bytes(b"\xef\xbb\xbf" + prototxt.read_bytes().replace(b"\n", b"\r\n"))
+    assert read(model, None, prototxt).card.default_boxes.count > 0
 
 
 @cache

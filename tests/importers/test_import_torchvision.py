@@ -197,6 +197,33 @@ class TestEqualsTorchvision:
         assert (answer.offsets - expected.offsets).abs().max() < 1e-4
         assert_same_detections(expected, answer)
 
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_input_to_its_last_digit(self, form: str) -> None:
+        # A digit there is the fourth digit of the outputs of a deep network with small variances.
+        image = pictures(1, side(form), side(form), seed=3)
+        network = SSD(build_card(form)).eval()
+        seen: list[torch.Tensor] = []
+        network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        with torch.inference_mode():
+            network(torch.from_numpy(image))
+        assert torch.equal(seen[0], normalised(build(form, 91), image))
+
+    @pytest.mark.parametrize("classes", [2, 21])
+    def test_ties_in_part(self, classes: int, tmp_path: Path) -> None:
+        # Norms that drown the picture: many cells say the same, more of them than top_k.
+        model = deepcopy(build("lite", classes))
+        draw = torch.Generator().manual_seed(classes)
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.bias.data.normal_(0, 0.1, generator=draw)
+        for heads in (model.head.classification_head, model.head.regression_head):
+            for head in heads.module_list:
+                head[-1].weight.data.mul_(10)
+        image = pictures(1, 320, 320, seed=4)
+        expected, answer = theirs(model, image), ours(read(saved(model, tmp_path), None), image)
+        assert len(np.unique(expected.scores)) < len(expected.scores)
+        assert_same_detections(expected, answer)
+
 
 @pytest.mark.parametrize("form", FORMS)
 def test_default_boxes_are_torchvisions(form: str) -> None:

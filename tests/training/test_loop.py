@@ -86,10 +86,10 @@ def test_pictures_without_objects_are_trained_on(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loss_that_explodes_is_one_clear_line(run: Train, tmp_path: Path, workers: int) -> None:
-    with pytest.raises(MultiboxError, match="the loss is no longer a number") as caught:
-        run(learning_rate=1e30, clip_gradient=0.0, workers=workers)
+    with pytest.raises(MultiboxError, match=r"step [23] \(epoch [12]\) is not finite") as caught:
+        run(learning_rate=1e20, clip_gradient=0.0, workers=workers)
     assert caught.value.exit_code == 1
-    assert "epoch 1" in str(caught.value) or "epoch 2" in str(caught.value)
+    assert "the training has diverged" in str(caught.value)
     assert "\n" not in str(caught.value)
     # What is kept is still a number.
     for path in (tmp_path / "run").rglob("*.safetensors"):

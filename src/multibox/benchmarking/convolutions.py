@@ -68,7 +68,9 @@ def convolutions(channels: int, side: int, kind: Kind) -> Convolutions:
     if kind == "int8":
         _constant(graph, "scale", np.array(1 / 32, np.float32))
         _constant(graph, "zero", np.array(128, np.uint8))
-        _constant(graph, "weight_scale", np.full(channels, 1 / (128 * 50), np.float32))
+        # Sums keep the spread of what goes into them: 74 is that of the weights below.
+        same = 1 / (74 * (9 * channels) ** 0.5)
+        _constant(graph, "weight_scale", np.full(channels, same, np.float32))
         _constant(graph, "weight_zero", np.zeros(channels, np.int8))
     for i in range(_LAYERS):
         weight, after = f"weight{i}", f"x{i + 1}"

@@ -113,9 +113,10 @@ class Report(_Part):
 def table(report: Report) -> Table:
     """A row for each result, milliseconds of the median call."""
     several = len(report.models) > 1
-    rows = Table("engine", box=None)
+    rows = Table(box=None, pad_edge=False)
+    rows.add_column("engine", no_wrap=True)
     if several:
-        rows.add_column("model")
+        rows.add_column("model", no_wrap=True)
     for title in (
         "batch", "decode", "prepare", "network", "post", "whole", "p99", "pictures/s", "of peak"
     ):  # fmt: skip

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from multibox import limits
 from multibox.card import CARD_KEY, SCHEMA_VERSION, ModelCard
 from multibox.checkpoints.files import atomic_write
+from multibox.checkpoints.migrations import migrate
 from multibox.errors import InputError, MultiboxError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -58,6 +59,10 @@ def load(path: Path | str) -> Checkpoint:
     with _opened(path) as file:
         card = _card_of(path, file.metadata())
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name, array in arrays.items():
+            # A package that is loaded by chance (onnx) may have taught NumPy others.
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{name} is of type {array.dtype}, which NumPy lacks")
     return Checkpoint(arrays, card, path)
 
 
@@ -118,7 +123,10 @@ def parse_card(path: Path, text: str) -> ModelCard:
             f"{SCHEMA_VERSION}): pip install --upgrade multibox"
         )
     try:
-        return ModelCard.model_validate_json(text)
+        # As JSON again: pydantic takes a list for a tuple only there.
+        return ModelCard.model_validate_json(
+            json.dumps(migrate(fields)) if isinstance(fields, dict) else text
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"

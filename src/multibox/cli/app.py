@@ -43,6 +43,11 @@ app.command(
     help="Write a detector as an ONNX or OpenVINO file, and compare that with PyTorch.",
 )
 app.command(
+    "multibox.cli.doctor:doctor",
+    name="doctor",
+    help="Find what is wrong with labelled pictures before training on them.",
+)
+app.command(
     "multibox.cli.import_:import_",
     name="import",
     help="Turn another project's weights into a checkpoint, and compare the two networks.",

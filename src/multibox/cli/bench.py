@@ -11,6 +11,8 @@ from multibox.benchmarking.report import Report, table
 from multibox.checkpoints import files
 from multibox.errors import InputError
 
+_TABLE_WIDTH = 120
+
 
 def bench(
     *models: str,
@@ -70,6 +72,7 @@ def _numbers(text: str) -> list[int]:
 
 def _show(report: Report) -> None:
     console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.width = max(console.width, _TABLE_WIDTH)  # wrapped figures cannot be read
     machine = report.machine
     console.print(f"{machine.processor}, {machine.cores} cores; {report.threads} threads")
     for peak in report.peaks:

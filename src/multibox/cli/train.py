@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from pydantic import Field, create_model
 
+from multibox.data.policies import Policies
 from multibox.errors import InputError
+from multibox.training.interruption import end_when_terminated
 from multibox.training.recipe_cards import choose
 from multibox.training.recipes import Recipe
 
@@ -40,7 +42,8 @@ def train(
     weights: str | None = None,
     classes: Annotated[list[str] | None, Parameter(negative=())] = None,
     image_size: str | None = None,
-    default_boxes: Literal["zoo", "voc", "coco"] = "zoo",
+    default_boxes: Literal["zoo", "voc", "coco", "suggested"] = "zoo",
+    policy: Annotated[list[str] | None, Parameter(negative=())] = None,
     out: Path | None = None,
     recipe: str = "modern",
     seed: int = 0,
@@ -68,7 +71,11 @@ def train(
         Pixels of the network's input, one number or HEIGHTxWIDTH; the detector's own by default.
     default_boxes
         The sizes of the default boxes: the detector's own ("zoo"), or where it was published with
-        both, those for VOC or the smaller ones for COCO.
+        both, those for VOC or the smaller ones for COCO; or "suggested", made to fit the training
+        objects (multibox doctor shows them).
+    policy
+        What is done about a kind of fault in the data, KIND=POLICY, once for each: for example
+        degenerate-box=error. docs/doctor.md lists the kinds, their policies and defaults.
     out
         The run folder; runs/DATA-MODEL by default, numbered.
     recipe
@@ -80,7 +87,9 @@ def train(
     resume
         Continue the run in the folder where it stopped; start it where there is none.
     """
+    end_when_terminated()
     # Before torch's two seconds, so that a wrong call is answered at once.
+    policies = Policies.parse(policy or ())
     size = None if image_size is None else _image_size(image_size)
     keys = {} if options is None else options.model_dump(exclude_none=True)
     choose(recipe, model, weights, default_boxes, keys)
@@ -101,6 +110,7 @@ def train(
         classes=None if classes is None else _split_names(classes),
         image_size=size,
         default_boxes=default_boxes,
+        policies=policies,
         out=out,
         recipe=recipe,
         seed=seed,

@@ -45,7 +45,7 @@ from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
 _SPLITS = ("train", "val", "test")
-_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
+NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
 _MOST_CLASSES = 100_000
 _YAML = {".yaml", ".yml"}
 
@@ -57,7 +57,7 @@ def recognise(path: Path) -> str | None:
     names = _find_names(path) if path.is_dir() else None
     # LabelImg keeps a classes.txt beside XML files too: only text files of boxes make it YOLO.
     if names and any(
-        _label_file(picture).is_file() for picture in files_below(path, IMAGE_SUFFIXES)
+        label_file(picture).is_file() for picture in files_below(path, IMAGE_SUFFIXES)
     ):
         return f"YOLO ({relative_id(names, path)})"
     return None
@@ -107,7 +107,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
 
 def _find_names(path: Path) -> Path | None:
     folders = [path, *subfolders(path), *(sub for f in subfolders(path) for sub in subfolders(f))]
-    candidates = (folder / name for folder in folders for name in _NAME_FILES)
+    candidates = (folder / name for folder in folders for name in NAME_FILES)
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -118,7 +118,7 @@ def _read_folder(path: Path) -> Catalogue:
     names = dict(enumerate(read_lines(names_file)))
     pictures = files_below(path, IMAGE_SUFFIXES)
     labelled = [
-        (picture, read_picture(picture, _label_file(picture), names, path)) for picture in pictures
+        (picture, read_picture(picture, label_file(picture), names, path)) for picture in pictures
     ]
     splits, notes = by_folder(labelled, path)
     return Catalogue(
@@ -218,7 +218,7 @@ class _YoloYaml:
 
     def _picture(self, picture: Path) -> LabelledPicture:
         key_points = "kpt_shape" in self.content
-        return read_picture(picture, _label_file(picture), self.names, self.here, key_points)
+        return read_picture(picture, label_file(picture), self.names, self.here, key_points)
 
 
 def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[str]]:
@@ -258,7 +258,7 @@ def _name(value: object) -> str:
     return value.strip()
 
 
-def _label_file(picture: Path) -> Path:
+def label_file(picture: Path) -> Path:
     """Where the labels of a picture are: in the mirrored ``labels`` folder, else beside it."""
     parts = list(picture.parts)
     beside = picture.with_suffix(".txt")

@@ -7,6 +7,7 @@ from xml.parsers import expat
 
 from google.protobuf.message import DecodeError
 
+from multibox import limits
 from multibox.card import CARD_KEY, ModelCard
 from multibox.checkpoints.native import parse_card
 from multibox.errors import InputError
@@ -70,6 +71,9 @@ def read_exported(path: Path | str) -> ExportedModel:
 def read_bytes(path: Path) -> bytes:
     """The content of ``path``; raises InputError when it cannot be read."""
     try:
+        if (size := path.stat().st_size) > limits.CHECKPOINT_BYTES:
+            what = limits.too_large("an exported model", size, limits.CHECKPOINT_BYTES)
+            raise InputError(f"{path}: {what}")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -95,6 +99,9 @@ def _from_onnx(path: Path, data: bytes) -> str | None:
     return next((p.value for p in model.metadata_props if p.key == CARD_KEY), None)
 
 
+_DEEPEST = 50
+
+
 class _Refused(Exception):
     """XML that no OpenVINO writes."""
 
@@ -113,6 +120,8 @@ def _from_xml(path: Path, data: bytes) -> str | None:
         if inside[:2] == ["net", "rt_info"] and name == CARD_KEY and "value" in attributes:
             found.append(attributes["value"])
         inside.append(name)
+        if len(inside) > _DEEPEST:
+            raise _Refused(f"more than {_DEEPEST} elements in each other")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,6 @@ from multibox.parity.reference import RawOutputs
 
 Images = npt.NDArray[np.uint8]
 Run = Callable[[Images], Mapping[str, npt.NDArray[Any]]]
-FilePrecision = Literal["fp32", "fp16", "int8"]
-
 _ERRORS_ONLY = 3
 
 
@@ -41,7 +39,7 @@ class Tolerance(NamedTuple):
 
 
 # 8 bits are no rounding: there accuracy is measured instead.
-TOLERANCES: Mapping[FilePrecision, Tolerance] = {
+TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": Tolerance(raw=1e-3, boxes=0.1, scores=1e-3, unpaired=0.02),
     "fp16": Tolerance(raw=2e-2, boxes=2.0, scores=0.05, unpaired=0.1),
 }
@@ -54,7 +52,7 @@ class Checked(NamedTuple):
     faults: tuple[str, ...]
 
 
-def check(file: Path, engine: TorchEngine, precision: FilePrecision, nms: bool) -> Checked:
+def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked:
     """Run ``file``, ONNX in onnxruntime and an IR in OpenVINO, on the fixed pictures.
 
     All at once, while PyTorch sees one by one: the batch must make no difference. Then once more

@@ -1,17 +1,16 @@
 """``multibox.export``: a detector becomes a file that needs no PyTorch, compared with PyTorch."""
 
-import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from multibox import checkpoints
-from multibox.card import CARD_KEY, ModelCard
+from multibox.card import ModelCard
 from multibox.detector import model_file
 from multibox.engines.exported import EXPORTED_SUFFIXES
 from multibox.errors import InputError, MultiboxError
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from multibox.data.merging import DataPath
     from multibox.engines.torch import TorchEngine
     from multibox.export.accuracy import Accuracy
+    from multibox.export.onnx_file import OnnxFile
+    from multibox.export.openvino import IrFile
     from multibox.parity.compare import Parity
+    from multibox.ssd.model import SSD
 
 Format = Literal["onnx", "openvino"]
 FilePrecision = Literal["fp32", "fp16", "int8"]
@@ -69,23 +71,34 @@ def export(
     _check_out(out, format)
     _check_packages(format)
     engine = _open(model)
+    card = engine.card
+    from multibox.export.accuracy import FAR_TOO_MUCH, calibration_pictures, measure
     from multibox.export.check import check
+    from multibox.export.network import network_graph
 
-    graph, floats = _graph(engine, precision, calibrate, nms)
+    # Read before the export, which takes half a minute: wrong labels are said at once.
+    pictures = None if calibrate is None else calibration_pictures(calibrate, card)
+    graph = network_graph(cast("SSD", engine.module))
     with tempfile.TemporaryDirectory(prefix="multibox-export-") as folder:
-        file = Path(folder) / f"model{_SUFFIXES[format]}"
-        save_card = _write(graph, file, half=precision == "fp16")
+        file, floats = Path(folder) / f"model{_SUFFIXES[format]}", Path(folder) / "floats.onnx"
+        if pictures is not None:
+            from multibox.export.quantise import quantise
+
+            _write(graph, floats, card, "fp32", nms)
+            graph = quantise(graph, pictures)
+        written = _write(graph, file, card, precision, nms)
         parity, faults = check(file, engine, precision, nms)
         if faults:
             raise MultiboxError(
                 f"{model}: exported, but the file differs from {parity.reference}: "
                 f"{'; '.join(faults)}; nothing was written"
             )
-        accuracy = None
-        if floats is not None and calibrate is not None:
-            from multibox.export.accuracy import measure
-
-            accuracy = measure(floats, file, engine.card, nms, calibrate)
+        accuracy = None if calibrate is None else measure(floats, file, card, calibrate)
+        if accuracy is not None and accuracy.lost > FAR_TOO_MUCH:
+            raise MultiboxError(
+                f"{model}: in 8 bits mAP falls from {accuracy.before:.4f} to {accuracy.after:.4f} "
+                f"on {accuracy.pictures} pictures of {calibrate}; nothing was written: take fp16"
+            )
         about: dict[str, Any] = {
             "format": format,
             "precision": precision,
@@ -94,8 +107,8 @@ def export(
             "parity": parity.model_dump(),
             "accuracy": None if accuracy is None else accuracy.model_dump(),
         }
-        card = engine.card.model_copy(update={"export": about})
-        save_card(card)
+        card = card.model_copy(update={"export": about})
+        written.add_card(card)
         _move(file, out)
     return ExportResult(out, card, parity, accuracy)
 
@@ -128,7 +141,7 @@ def _check_packages(format: Format) -> None:
     for package, extra in _PACKAGES.items():
         if package == "openvino" and format != "openvino":
             continue
-        if importlib.util.find_spec(package) is None:
+        if find_spec(package) is None:
             raise InputError(
                 f'exporting to {format} needs {package}: pip install "multibox[{extra}]"'
             )
@@ -144,32 +157,32 @@ def _open(model: str | Path) -> "TorchEngine":
     return TorchEngine.from_checkpoint(checkpoint, "cpu")
 
 
-def _graph(
-    engine: "TorchEngine", precision: FilePrecision, calibrate: "DataPath | None", nms: bool
-) -> "tuple[onnx.ModelProto, onnx.ModelProto | None]":
-    """The graph to write, and where it is of 8 bits the one before that."""
-    from multibox.export.detection_graph import add_detection
-    from multibox.export.network import network_graph, sign
-    from multibox.ssd.model import SSD
+def _write(
+    network: "onnx.ModelProto",
+    file: Path,
+    card: ModelCard,
+    precision: FilePrecision,
+    nms: bool,
+) -> "OnnxFile | IrFile":
+    import onnx
 
-    assert isinstance(engine.module, SSD)
-    card = engine.card
-    graph, floats = network_graph(engine.module), None
-    if precision == "int8" and calibrate is not None:
-        from multibox.export.accuracy import calibration_pictures
-        from multibox.export.quantise import quantise
+    graph = onnx.ModelProto()
+    graph.CopyFrom(network)
+    if precision == "fp16":
+        from multibox.export.half import store_half
 
-        floats = graph
-        graph = quantise(graph, card, calibration_pictures(calibrate, card))
+        store_half(graph)
     if nms:
-        for one in (graph,) if floats is None else (graph, floats):
-            add_detection(one, card)
-    sign(graph)
-    return graph, floats
+        from multibox.export.detection_graph import add_detection
 
+        add_detection(graph, card)
+    if file.suffix == ".xml":
+        from multibox.export.openvino import IrFile
 
-def _write(graph: "onnx.ModelProto", file: Path, *, half: bool) -> "_SaveCard":
-    ...
+        return IrFile(graph, file)
+    from multibox.export.onnx_file import OnnxFile
+
+    return OnnxFile(graph, file)
 
 
 def _move(file: Path, out: Path) -> None:

@@ -76,7 +76,7 @@ def _for_export(model: SSD) -> SSD:
             _fold_norms(module)
         if hasattr(module, "inplace"):
             # The exporter takes an activation as it is, but one in place apart into its arithmetic.
-            module.inplace = False
+            setattr(module, "inplace", False)  # noqa: B010 - the type of a Module's attributes is a guess
         for name, layer in module.named_children():
             if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)):
                 setattr(module, name, _MeanOfMap())

@@ -1,30 +1,34 @@
-"""ONNX to OpenVINO's IR: an .xml with the graph and a .bin with the weights."""
+"""OpenVINO's IR: an .xml with the graph, and a .bin with the weights beside it."""
 
 from pathlib import Path
 
+import onnx
 import openvino
 
-from multibox.card import CARD_KEY
+from multibox.card import CARD_KEY, ModelCard
 from multibox.errors import MultiboxError
 
 
-class Ir:
-    """A network on its way to an IR."""
+class IrFile:
+    """A graph that has been written to ``file``; the card is added once it has been judged."""
 
-    def __init__(self, graph: Path) -> None:
-        """Convert the ONNX file ``graph``; MultiboxError when OpenVINO cannot."""
+    def __init__(self, graph: onnx.ModelProto, file: Path) -> None:
+        """Convert ``graph``; MultiboxError when OpenVINO cannot read it."""
+        self._file = file
+        source = file.with_suffix(".onnx")
+        source.write_bytes(graph.SerializeToString())
         try:
-            # Not convert_model: that one also reports to OpenVINO's makers.
-            self._model = openvino.Core().read_model(graph)
-        except Exception as error:  # RuntimeError, and whatever its parts let through
+            # Not convert_model, which does the same and reports it to OpenVINO's makers.
+            self._model = openvino.Core().read_model(source)
+        except Exception as error:  # its own, and whatever its parts let through
             reason = str(error).strip().splitlines()[-1]
             raise MultiboxError(f"OpenVINO cannot convert this network: {reason}") from error
+        self._save()
 
-    def save(self, xml: Path, *, half: bool, card: str | None = None) -> None:
-        """Write ``xml`` and the .bin beside it, with the card's JSON where there is one.
+    def add_card(self, card: ModelCard) -> None:
+        """Put ``card`` into the .xml; the .bin is written again as it was."""
+        self._model.set_rt_info(card.model_dump_json(), CARD_KEY)
+        self._save()
 
-        ``half`` stores weights in float16; what they are computed in is chosen by who loads it.
-        """
-        if card is not None:
-            self._model.set_rt_info(card, CARD_KEY)
-        openvino.save_model(self._model, xml, compress_to_fp16=half)
+    def _save(self) -> None:
+        openvino.save_model(self._model, self._file, compress_to_fp16=False)

@@ -107,6 +107,7 @@ def _as_torchvision(card: ModelCard, settings: PostProcessing) -> ModelCard:
     habits = {"clip": "before", "largest_log_ratio": log(1000 / 16)}
     return card.model_copy(
         update={
+            "preprocessing": card.preprocessing.model_copy(update={"fractions": True}),
             "default_boxes": card.default_boxes.model_copy(update={"clip": "sides"}),
             "postprocessing": settings.model_copy(update=habits),
             "origin": f"torchvision {card.model}",

@@ -51,10 +51,11 @@ class SSD(nn.Module):
 
         # The card is the one source of these; a checkpoint's arrays do not repeat them.
         preprocessing = card.preprocessing
+        self._unit = 255 if preprocessing.fractions else 1
         boxes = torch.from_numpy(default_boxes(card.default_boxes))
         for name, value in (
-            ("normal_mean", torch.tensor(preprocessing.mean)),
-            ("normal_std", torch.tensor(preprocessing.std)),
+            ("normal_mean", torch.tensor([mean / self._unit for mean in preprocessing.mean])),
+            ("normal_std", torch.tensor([std / self._unit for std in preprocessing.std])),
             ("default_boxes", boxes),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -65,7 +66,8 @@ class SSD(nn.Module):
         Returns class logits c ``[b, n, classes + 1]``, background first, and box offsets l
         ``[b, n, 4]`` coded against the default boxes d (``box_coder``).
         """
-        x = (images.float() - self.normal_mean) / self.normal_std
+        x = images.float() / self._unit if self._unit != 1 else images.float()
+        x = (x - self.normal_mean) / self.normal_std
         if self.card.preprocessing.channel_order == "bgr":
             x = x.flip(3)
         # In the layout of the weights: build_ssd's channels-last is the fastest, torch's own is

@@ -55,9 +55,7 @@ def postprocess(
     )
     if settings.clip == "before":
         boxes = boxes.clamp(0, 1)
-    batch, _, n = scores.shape
-    top_scores, top_boxes = scores.topk(min(settings.top_k, n), dim=2)
-
+    batch = len(scores)
     result = BatchDetections(
         num=scores.new_zeros((batch, 1), dtype=torch.int32),
         boxes=scores.new_zeros((batch, settings.keep, 4)),
@@ -65,7 +63,7 @@ def postprocess(
         classes=scores.new_zeros((batch, settings.keep), dtype=torch.int32),
     )
     for i in range(batch):
-        found, values, labels = _suppress(boxes[i], top_scores[i], top_boxes[i], settings)
+        found, values, labels = _suppress(boxes[i], scores[i], settings)
         # Not a stable sort: among equal scores of several classes, torchvision's own order.
         best = values.sort(descending=True).indices[: settings.keep]
         result.num[i] = len(best)
@@ -76,22 +74,24 @@ def postprocess(
 
 
 def _suppress(
-    boxes: Tensor, top_scores: Tensor, top_boxes: Tensor, settings: PostProcessing
+    boxes: Tensor, scores: Tensor, settings: PostProcessing
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What survives in one picture: boxes ``[m, 4]``, scores ``[m]``, labels ``[m]``.
 
-    ``top_scores`` and ``top_boxes`` ``[classes, k]`` are each class's candidates, best first. Class
-    by class instead of torchvision's batched_nms, which moves the classes apart by adding to the
-    coordinates: that costs digits, and how many depends on what else is in the batch.
+    ``boxes [n, 4]``, ``scores [classes, n]``. Class by class instead of torchvision's batched_nms,
+    which moves the classes apart by adding to the coordinates: that costs digits, and how many
+    depends on what else is in the batch.
     """
-    passing = (top_scores > settings.score_threshold).sum(dim=1).tolist()
-    kept_boxes, kept_scores, labels = [boxes[:0]], [top_scores[0, :0]], []
-    for label, count in enumerate(passing):
+    passing = scores > settings.score_threshold
+    kept_boxes, kept_scores, labels = [boxes[:0]], [scores[0, :0]], []
+    for label, count in enumerate(passing.sum(dim=1).tolist()):
         if not count:
             continue
-        candidates, scores = boxes[top_boxes[label, :count]], top_scores[label, :count]
-        kept = nms(candidates, scores, settings.iou_threshold)
+        # topk breaks ties by what else it is given: as in torchvision, only what passes.
+        best, order = scores[label, passing[label]].topk(min(settings.top_k, count))
+        candidates = boxes[passing[label]][order]
+        kept = nms(candidates, best, settings.iou_threshold)
         kept_boxes.append(candidates[kept])
-        kept_scores.append(scores[kept])
+        kept_scores.append(best[kept])
         labels += [label] * len(kept)
     return torch.cat(kept_boxes), torch.cat(kept_scores), torch.tensor(labels, device=boxes.device)

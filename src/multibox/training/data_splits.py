@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from multibox.data.enforcement import without_repeated
 from multibox.data.merging import DataPath, is_data_path
 from multibox.data.open import LabelledData, read_labels
+from multibox.data.policies import DEFAULT_POLICIES, Policies
 from multibox.data.readable import without_unreadable
 from multibox.data.samples import DataSet, Sample
 from multibox.data.splits import ALL, canonical
@@ -21,22 +23,23 @@ def open_parts(
     validation: DataSet | Sequence[Sample] | None,
     classes: Sequence[str] | None,
     splits: Sequence[tuple[str, str]] = USUAL_SPLITS,
+    policies: Policies = DEFAULT_POLICIES,
 ) -> tuple[DataSet, DataSet | None]:
     """The training and the validation pictures; None for the latter where samples come without.
 
     Of data that lies in files the first of ``splits`` (training, validation) is opened of which
     the data has both. Splits that have to be made do not follow the run's seed: an evaluation must
-    find the same.
+    find the same. ``policies`` say what is done about faults in them.
 
     Raises: InputError when the data, its names or its labels cannot be trained on.
     """
     if is_data_path(data):
-        labelled = read_labels(data)
+        labelled = read_labels(data, policies=policies)
         train, val = _first_there(splits, labelled)
-        training = without_unreadable(labelled.open(train, classes=classes))
-        return training, _judged(
-            without_unreadable(labelled.open(val, classes=classes)), by=training
-        )
+        training = without_unreadable(labelled.open(train, classes=classes), policies)
+        held_out = without_unreadable(labelled.open(val, classes=classes), policies)
+        training = without_repeated(training, held_out, policies)
+        return training, _judged(held_out, by=training)
     if isinstance(data, DataSet):
         names = names or data.names
         data = data.samples

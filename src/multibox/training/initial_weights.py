@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from multibox import checkpoints
 from multibox.backbones import imagenet_source
-from multibox.card import ModelCard
+from multibox.card import DefaultBoxSpec, ModelCard
+from multibox.data.box_fit import fit, fractions, suggest
 from multibox.data.files import name_key
+from multibox.data.samples import Sample
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
 from multibox.zoo import find_model, new_card
@@ -27,7 +29,7 @@ class InitialModel:
     notes: tuple[str, ...]
 
 
-DefaultBoxChoice = Literal["zoo", "voc", "coco"]
+DefaultBoxChoice = Literal["zoo", "voc", "coco", "suggested"]
 
 
 def initial_model(
@@ -38,18 +40,20 @@ def initial_model(
     *,
     backbone: str | None = None,
     default_boxes: DefaultBoxChoice = "zoo",
+    samples: Sequence[Sample] = (),
 ) -> InitialModel:
     """Build ``model`` for the classes ``names`` with ``weights``.
 
     ``weights``: "backbone" (ImageNet, with the mean and std those weights were trained with),
     "backbone:features" (VGG-16 with Caffe's convolutions and means), "none", or a checkpoint file.
     ``backbone`` ("timm:NAME") takes the place of the detector's own. ``default_boxes`` chooses one
-    of the sets that the detector was published with; "zoo" is its own, or the checkpoint's.
+    of the sets that the detector was published with; "zoo" is its own, or the checkpoint's, and
+    "suggested" are made to fit the objects of ``samples`` (``data.box_fit.suggest``).
 
     Raises: InputError when the weights cannot be had or belong to another detector.
     """
     if weights == "none" or weights == "backbone" or weights.startswith("backbone:"):
-        return _untrained(model, names, weights, image_size, backbone, default_boxes)
+        return _untrained(model, names, weights, image_size, backbone, default_boxes, samples)
     return _from_checkpoint(model, names, Path(weights), image_size, backbone, default_boxes)
 
 
@@ -60,6 +64,7 @@ def _untrained(
     image_size: tuple[int, int] | None,
     backbone: str | None,
     default_boxes: DefaultBoxChoice,
+    samples: Sequence[Sample],
 ) -> InitialModel:
     """A detector with a backbone from ImageNet, or with random weights throughout."""
     choice = partial(
@@ -68,19 +73,39 @@ def _untrained(
         names,
         image_size=image_size,
         backbone=backbone,
-        box_set=None if default_boxes == "zoo" else default_boxes,
+        box_set=None if default_boxes in ("zoo", "suggested") else default_boxes,
     )
     card = choice().model_copy(update={"origin": "random weights"})
+    changes, notes = {}, []
+    if default_boxes == "suggested":
+        changes["default_boxes"], note = _suggested(card, samples)
+        notes.append(note)
+        card = card.model_copy(update=changes)
     if weights == "none":
-        return InitialModel(build_ssd(card), card, ())
+        return InitialModel(build_ssd(card), card, tuple(notes))
     variant = weights.removeprefix("backbone")
     source = imagenet_source(card.architecture.backbone + variant, card.preprocessing.image_size)
     card = choice(normalisation=(source.mean, source.std)).model_copy(
-        update={"origin": f"backbone from {source.origin}"}
+        update={"origin": f"backbone from {source.origin}", **changes}
     )
     network = build_ssd(card)
     network.backbone.load_classifier(source.download())
-    return InitialModel(network, card, ())
+    return InitialModel(network, card, tuple(notes))
+
+
+def _suggested(card: ModelCard, samples: Sequence[Sample]) -> tuple[DefaultBoxSpec, str]:
+    """Default boxes that fit the samples, and a line on how well."""
+    boxes, labels = fractions(samples)
+    if not len(boxes):
+        raise InputError("no objects to fit default boxes to: leave out --default-boxes suggested")
+    found = suggest(card.default_boxes, boxes, labels)
+    if found == card.default_boxes:
+        return found, "suggested default boxes: none fit these objects better than the detector's"
+    old, new = fit(card.default_boxes, boxes), fit(found, boxes)
+    return found, (
+        f"suggested default boxes reach {new.recall:.1%} of {new.objects} objects at IoU 0.5, the "
+        f"detector's own {old.recall:.1%}"
+    )
 
 
 def _from_checkpoint(

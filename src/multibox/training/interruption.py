@@ -1,8 +1,26 @@
 """Ctrl-C and SIGTERM ask a run to end after the step it is in."""
 
+import contextlib
 import signal
 from types import FrameType
 from typing import Any, Self
+
+from multibox.errors import Interrupted
+
+
+def end_when_terminated() -> None:
+    """Let SIGTERM end the process with exit code 143 also while there is nothing to save yet.
+
+    Raises in the main thread, when the signal comes: Interrupted. Elsewhere it does nothing.
+    """
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    # Once only: a second signal need not wait for the first to be told.
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted("terminated outside the training steps; what was saved stays", number)
 
 
 class Interruption:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 import cv2
@@ -112,8 +113,13 @@ class _InOrder:
 
 
 def _prepare_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group: the main process ends the workers, after saving.
+    # Ctrl-C, and often SIGTERM, reaches the whole process group: the main process ends the workers,
+    # after saving. To end one that hangs it sends SIGTERM again.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _ignore_once)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _ignore_once(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,9 @@ from multibox.training.recipes import Recipe
 from multibox.training.run_folder import Events, Row, plot_curves, write_metrics
 from multibox.training.schedule import rate_factor
 from multibox.training.sheets import draw_predictions
-from multibox.training.state import RunState, load_state, save_state
-from multibox.training.step import Step
+from multibox.training.state import RunState, check_finite, load_state, save_state
+from multibox.training.step import NonFiniteStepError, Step
+from multibox.training.step_watch import StepWatch
 
 _SECONDS_BETWEEN_SAVES = 60.0
 
@@ -76,8 +77,8 @@ class Run:
 def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     """Train to the end, or to a signal; returns the final state.
 
-    Raises: Interrupted with the state saved when a signal asked for it, MultiboxError when the
-    loss stops being a number.
+    Raises: Interrupted with the state saved when a signal asked for it, MultiboxError when a step
+    is not finite, which names what was in it and the folder that it is left in.
     """
     recipe, steps = run.recipe, run.epochs * run.steps_per_epoch
     bare = run.model.to(accelerator.device)
@@ -86,6 +87,7 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     state, note = load_state(run.folder, bare, optimiser, average) if resume else (RunState(), None)
     model, optimiser = accelerator.prepare(bare, optimiser)
     step = Step(bare, model, optimiser, recipe, accelerator, bf16=run.bf16)
+    watch = StepWatch(run, bare, accelerator)
     loader = load_batches(
         run.pictures,
         _keys(run, state, accelerator),
@@ -98,9 +100,35 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     last_save = time.monotonic()
 
     def save() -> None:
+        nonlocal last_save
         state.epoch_sums = figures.sums()
         if accelerator.is_main_process:
             save_state(run.folder, state, bare, optimiser.optimizer, average)
+        last_save = time.monotonic()
+
+    def save_when_due() -> None:
+        if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
+            save()
+
+    def end_epoch() -> None:
+        """Evaluate, and begin the next epoch's figures; a signal meanwhile leaves it open."""
+        nonlocal figures
+        network = bare if average is None else average.average
+        rate = set_rate(optimiser, rate_factor(state.steps_done - 1, steps, recipe))
+        epoch = state.steps_done // run.steps_per_epoch
+        row = {"epoch": epoch, "step": state.steps_done, "learning_rate": rate, **figures.row()}
+        closed = True
+        if events is not None:
+            try:
+                _end_epoch(run, network, state, row, progress, interruption)
+                events.write(row)
+            except _EvaluationStopped:
+                closed = False
+        else:
+            state.history.append(row)
+        accelerator.wait_for_everyone()
+        if closed:
+            figures = EpochFigures({})
 
     with (
         Interruption() as interruption,
@@ -113,39 +141,60 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
     ):
         if note:
             progress.say(note)
+        if _is_open(run, state):
+            end_epoch()
+            _stop_if_asked(run, state, interruption, accelerator, save)
+            save()
         for batch, waited in _timed(loader):
             epoch = state.steps_done // run.steps_per_epoch + 1
             rate = set_rate(optimiser, rate_factor(state.steps_done, steps, recipe))
-            figures.add(step(batch), pictures=len(batch.images), waited=waited)
-            if average is not None:
-                average.update(bare, state.steps_done)
+            try:
+                watch.begin(state.steps_done, rate)
+                losses = step(batch)
+            except NonFiniteStepError as error:
+                progress.say(watch.pass_over(error, batch, state))
+            else:
+                watch.done(step.gradient_norm)
+                figures.add(losses, pictures=len(batch.images), waited=waited)
+                if average is not None:
+                    average.update(bare, state.steps_done)
             state.steps_done += 1
             ended = state.steps_done % run.steps_per_epoch == 0
 
             if ended or figures.due():
                 figures.read(where=f"epoch {epoch}, step {state.steps_done}")
                 progress.update(step=state.steps_done, epoch=epoch, rate=rate, figures=figures)
+            save_when_due()
             if ended:
-                place = {"epoch": epoch, "step": state.steps_done, "learning_rate": rate}
-                state.history.append({**place, **figures.row()})
-                if events is not None:
-                    network = bare if average is None else average.average
-                    _end_epoch(run, network, state, progress)
-                    events.write(state.history[-1])
-                accelerator.wait_for_everyone()
-                figures = EpochFigures({})
-            if (signal_number := _stopped(interruption, accelerator)) is not None:
+                end_epoch()
+            _stop_if_asked(run, state, interruption, accelerator, save)
+            if ended and run.evaluates_after(epoch):
                 save()
-                raise Interrupted(
-                    f"interrupted in epoch {epoch} of {run.epochs}; "
-                    f"continue with --resume --out {run.folder}",
-                    signal_number,
-                )
-            judged = ended and run.evaluates_after(epoch)
-            if judged or time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
-                save()
-                last_save = time.monotonic()
     return state
+
+
+def _is_open(run: Run, state: RunState) -> bool:
+    """Whether the run was stopped or killed while its last epoch was evaluated."""
+    ended, rest = divmod(state.steps_done, run.steps_per_epoch)
+    return rest == 0 and len(state.history) < ended
+
+
+def _stop_if_asked(
+    run: Run,
+    state: RunState,
+    interruption: Interruption,
+    accelerator: Accelerator,
+    save: Callable[[], None],
+) -> None:
+    """Raise Interrupted, with the state saved, when a signal has come."""
+    if (signal_number := _stopped(interruption, accelerator)) is not None:
+        save()
+        epoch = -(-state.steps_done // run.steps_per_epoch)
+        raise Interrupted(
+            f"interrupted in epoch {epoch} of {run.epochs}; "
+            f"continue with --resume --out {run.folder}",
+            signal_number,
+        )
 
 
 def _keys(run: Run, state: RunState, accelerator: Accelerator) -> Iterator[list[Key]]:
@@ -181,27 +230,48 @@ def _stopped(interruption: Interruption, accelerator: Accelerator) -> int | None
     return int(accelerator.gather(flag).max()) or None
 
 
-def _end_epoch(run: Run, network: nn.Module, state: RunState, progress: RunProgress) -> None:
+class _EvaluationStopped(Exception):
+    """A signal has come: the epoch is evaluated when the run goes on."""
+
+
+def _end_epoch(
+    run: Run,
+    network: nn.Module,
+    state: RunState,
+    row: dict[str, float | int | None],
+    progress: RunProgress,
+    interruption: Interruption,
+) -> None:
     """Evaluate when it is time, keep the best weights, and bring the run folder up to date."""
-    row = state.history[-1]
     epoch = int(row["epoch"] or 0)
     evaluation = None
     if run.evaluates_after(epoch):
         if run.validation is not None:
-            evaluation = _evaluate(run, network, run.validation, progress)
+            evaluation = _evaluate(run, network, run.validation, progress, interruption)
             row["map"] = evaluation.map
         _keep_best(run, network, state, evaluation, epoch)
+    state.history.append(row)
+    if run.evaluates_after(epoch):
         plot_curves(run.folder / "curves.png", state.history)
     write_metrics(run.folder / "metrics.csv", state.history)
     progress.say(_epoch_line(row, run.epochs, evaluation))
 
 
 def _evaluate(
-    run: Run, network: nn.Module, validation: DataSet, progress: RunProgress
+    run: Run,
+    network: nn.Module,
+    validation: DataSet,
+    progress: RunProgress,
+    interruption: Interruption,
 ) -> Evaluation:
+    def go_on(done: int, total: int) -> None:
+        progress.evaluating(done, total)
+        if interruption.signal_number is not None and done < total:
+            raise _EvaluationStopped
+
     detector = Detector(TorchEngine.from_module(network, run.card), run.card)
     evaluation, detections = evaluate_model(
-        detector, validation, metric=run.recipe.metric, on_progress=progress.evaluating
+        detector, validation, metric=run.recipe.metric, on_progress=go_on
     )
     draw_predictions(run.folder / "validation_predictions.jpg", validation, detections)
     plot_precision_recall(evaluation, run.folder / "precision_recall.png")
@@ -223,6 +293,7 @@ def _keep_best(
 
 
 def _save_weights(run: Run, network: nn.Module, metrics: dict[str, Any]) -> None:
+    check_finite(network.state_dict(), "the weights are not saved")
     arrays = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
     card = run.card.model_copy(update={"metrics": metrics})
     checkpoints.save(run.folder / "best.safetensors", arrays, card)

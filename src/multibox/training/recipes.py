@@ -123,6 +123,10 @@ class Recipe(BaseModel):
     train_split: str = Field("train", description="the pictures to learn")
     val_split: str = Field("val", description="the pictures that choose the best weights")
 
+    skip_non_finite: int = Field(
+        0, ge=0, description="steps without a finite loss or gradient that are passed over"
+    )
+
     workers: int | None = Field(
         None, ge=0, description="processes that prepare pictures; left out, by processor cores"
     )

@@ -14,7 +14,7 @@ from multibox.training.state import has_state
 Row = Mapping[str, float | int | None]
 
 # Keys that may differ between a run and its continuation.
-_FREE = ("multibox", "workers")
+_FREE = ("multibox", "workers", "skip_non_finite")
 
 
 def claim_folder(
@@ -130,8 +130,7 @@ class Events:
             self._writer = None
         else:
             # What a killed run has written beyond its last state is written again.
-            purge = first_step + 1 if first_step else None
-            self._writer = SummaryWriter(str(folder), purge_step=purge)
+            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def write(self, row: Row) -> None:
         """All figures of one epoch."""

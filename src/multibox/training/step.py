@@ -115,6 +115,8 @@ class Step:
         self._accelerator = accelerator
         self._objective = Objective(detector, recipe, bf16=bf16)
         self._statistics = Statistics(detector)
+        self.gradient_norm = math.nan
+        """Of the last step, before it was clipped."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Learn from ``batch``; returns confidence and localisation loss ``[2]``, each over N.
@@ -166,6 +168,7 @@ class Step:
     def _check(self, losses: Tensor, gradient_norm: Tensor) -> None:
         """The same on every rank: ``losses`` and gradient are over all of them."""
         *parts, norm = torch.cat([losses, gradient_norm.to(losses)[None]]).tolist()
+        self.gradient_norm = norm
         rate = max(group["lr"] for group in self._optimiser.param_groups)
         if all(map(math.isfinite, parts)) and rate * norm < LONGEST_UPDATE:
             return

@@ -16,8 +16,10 @@ from multibox.card import ModelCard, Preprocessing
 from multibox.data import problems_summary
 from multibox.data.augmentation import INTERPOLATIONS, Augmentation
 from multibox.data.batches import ExtraAugmentation, TrainingPictures, steps_per_epoch
+from multibox.data.enforcement import without_tiny
 from multibox.data.merging import JOIN, DataPath, data_paths, display_name, is_data_path
 from multibox.data.photometric import Photometric
+from multibox.data.policies import DEFAULT_POLICIES, Policies
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
 from multibox.ssd.model import build_ssd
@@ -55,6 +57,7 @@ def train(
     image_size: tuple[int, int] | None = None,
     backbone: str | None = None,
     default_boxes: DefaultBoxChoice = "zoo",
+    policies: Policies = DEFAULT_POLICIES,
     out: str | Path | None = None,
     recipe: str | Recipe | RecipeCard = "modern",
     seed: int = 0,
@@ -71,7 +74,9 @@ def train(
     together with ``names``; then ``validation`` takes the samples to choose the best weights by.
     ``classes`` trains on some of the data's classes. ``weights`` is "backbone" (ImageNet), "none"
     or a checkpoint. ``image_size`` is (height, width). ``backbone`` ("timm:NAME") takes the place
-    of the detector's own, and ``default_boxes`` chooses between the sizes it was published with.
+    of the detector's own, and ``default_boxes`` chooses between the sizes it was published with,
+    or takes those "suggested" by the training objects. ``policies`` say what is done about faults
+    in data that lies in files.
     ``recipe`` may be a recipe card, which brings its model, weights and default boxes, and with
     which the data is compared. ``augmentation`` is an extra one, called before the recipe's own
     with the picture, its sample and a random generator.
@@ -90,7 +95,7 @@ def train(
     accelerator = _accelerator(chosen)
     if not accelerator.is_main_process:
         report = _say_nothing
-    training, held_out = open_parts(data, names, validation, classes, choice.splits)
+    training, held_out = open_parts(data, names, validation, classes, choice.splits, policies)
     parts = [part for part in (training, held_out) if part is not None]
     # What holds for the whole data set is a note of both parts.
     for line in dict.fromkeys(
@@ -109,7 +114,9 @@ def train(
         image_size,
         backbone=backbone,
         default_boxes=default_boxes,
+        samples=training.samples,
     )
+    training = without_tiny(training, begin.card.preprocessing.image_size, policies)
     for line in begin.notes:
         report(line)
     if chosen.truncate_sizes and str(weights).partition(":")[0] in ("none", "backbone"):
@@ -130,6 +137,7 @@ def train(
         "default_boxes": default_boxes,
         "weights": str(Path(weights).resolve()) if Path(weights).is_file() else str(weights),
         "classes": list(training.names),
+        **({"policies": dict(policies.chosen)} if policies.chosen else {}),
         "image_size": list(begin.card.preprocessing.image_size),
         "pictures": len(training),
         "seed": seed,
@@ -156,7 +164,9 @@ def train(
         folder=folder,
         model=begin.model,
         card=begin.card.model_copy(
-            update={"recipe": {"seed": seed} | chosen.model_dump(exclude={"workers"})}
+            update={
+                "recipe": {"seed": seed} | chosen.model_dump(exclude={"workers", "skip_non_finite"})
+            }
         ),
         recipe=chosen,
         pictures=pictures,

@@ -31,7 +31,7 @@ def read_prototxt(path: Path) -> Any:
     data = _bytes(path, _LARGEST_PROTOTXT, "a network's prototxt")
     network = message("NetParameter")()
     try:
-        text_format.Parse(data.decode(), network, allow_unknown_field=True)
+        text_format.Parse(data.decode("utf-8-sig"), network, allow_unknown_field=True)
     except UnicodeDecodeError:
         raise InputError(
             f"{path}: is not text: --prototxt takes the network's description, the weights are "

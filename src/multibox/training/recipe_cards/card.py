@@ -6,7 +6,7 @@ from typing import Literal
 from multibox.training.recipes import Recipe
 from multibox.zoo import Published
 
-DefaultBoxChoice = Literal["zoo", "voc", "coco"]
+DefaultBoxChoice = Literal["zoo", "voc", "coco", "suggested"]
 
 
 @dataclass(frozen=True, slots=True)

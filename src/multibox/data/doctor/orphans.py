@@ -1,0 +1,127 @@
+"""Files that no reader comes by: labels of no picture, pictures of no label."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from multibox.data.doctor.finding import Finding, finding
+from multibox.data.files import files_below, name_key, read_lines
+from multibox.data.labels import Catalogue, LabelledPicture, number
+from multibox.data.voc_xml import read_annotation
+from multibox.data.yolo import NAME_FILES, label_file
+from multibox.errors import InputError
+from multibox.imaging import IMAGE_SUFFIXES
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Pictures in the data set's folders that no split has, and what was found about the rest."""
+
+    pictures: list[Path] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def find_orphans(root: Path, catalogue: Catalogue) -> Orphans:
+    """Look through ``root`` for what the splits of ``catalogue`` do not have.
+
+    Pictures count only in folders that hold some of the data set: others have their own purpose.
+    """
+    listed = [picture for split in catalogue.splits.values() for picture in split]
+    used = {picture.image for picture in listed if picture.image is not None}
+    folders = {path.parent for path in used}
+    beside = [path for path in files_below(root, IMAGE_SUFFIXES) if path.parent in folders]
+    orphans = Orphans(pictures=[path for path in beside if path not in used])
+    told = {problem.file for problem in catalogue.problems}
+    if any(picture.label_file.endswith(".xml") for picture in listed):
+        labelled = _xml(root, listed, beside, told, orphans)
+    elif any(picture.unit for picture in listed):
+        labelled = _text(root, listed, beside, orphans)
+    else:
+        labelled = set()
+    for path in orphans.pictures:
+        if path not in labelled and str(path) not in told:
+            orphans.findings.append(
+                finding(
+                    "image-without-label",
+                    "warning",
+                    str(path),
+                    "a picture of the data set's folder that no label names",
+                    "label it, or move it elsewhere",
+                    train="it is not used",
+                )
+            )
+    return orphans
+
+
+def _xml(
+    root: Path,
+    listed: Iterable[LabelledPicture],
+    pictures: Iterable[Path],
+    told: set[str],
+    orphans: Orphans,
+) -> set[Path]:
+    """Look at the XML files that no split lists; the pictures that any of them labels."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in pictures:
+        by_stem.setdefault(name_key(path.stem), []).append(path)
+    read = {picture.label_file for picture in listed} | told
+    labelled: set[Path] = set()
+    for file in files_below(root, {".xml"}):
+        if str(file) in read:
+            continue
+        try:
+            annotation = read_annotation(file)
+        except InputError as error:
+            what = str(error).removeprefix(f"{file}: ")
+            orphans.findings.append(
+                finding("bad-label-file", "error", str(file), what, "it is in no split as well")
+            )
+            annotation = None
+            found = by_stem.get(name_key(file.stem), [])
+        else:
+            if annotation is None:  # XML of another kind
+                continue
+            names = (file.stem, Path(annotation.file_name.replace("\\", "/")).stem)
+            found = next((by_stem[name_key(n)] for n in names if name_key(n) in by_stem), [])
+            if not found:
+                orphans.findings.append(_without_image(file))
+        labelled.update(found)
+    return labelled
+
+
+def _text(
+    root: Path, listed: Iterable[LabelledPicture], pictures: Iterable[Path], orphans: Orphans
+) -> set[Path]:
+    """Look at the text files beside those that label pictures; the pictures that have one."""
+    labels = {picture.label_file for picture in listed}
+    folders = {Path(file).parent for file in labels}
+    expected = {label_file(path): path for path in files_below(root, IMAGE_SUFFIXES)}
+    for file in files_below(root, {".txt"}):
+        if file.parent in folders and str(file) not in labels and file not in expected:
+            orphans.findings += _orphaned_text(file)
+    return {expected[file] for file in expected if file.is_file()} & set(pictures)
+
+
+def _orphaned_text(file: Path) -> Iterator[Finding]:
+    """A finding where a text file is one of boxes, and not a list or a note."""
+    if file.name in NAME_FILES:
+        return
+    try:
+        lines = read_lines(file)
+    except InputError:
+        lines = []
+    of_boxes = bool(lines) and all(len(line.split()) >= 5 for line in lines[:3])
+    numbers = of_boxes and all(number(token) == number(token) for token in lines[0].split())
+    if numbers or (not lines and "labels" in (part.lower() for part in file.parts[:-1])):
+        yield _without_image(file)
+
+
+def _without_image(file: Path) -> Finding:
+    return finding(
+        "label-without-image",
+        "error",
+        str(file),
+        "picture not found",
+        "put the picture there, or remove its label",
+        train="it is not used",
+    )
