@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
-from multibox.export.quantise import quantise
 from torch import Tensor, nn
 from torchvision.models import detection
 
@@ -21,6 +20,7 @@ from multibox.card import CARD_KEY, ModelCard, PostProcessing
 from multibox.detections import Detections
 from multibox.export.detection_graph import add_detection
 from multibox.export.network import network_graph
+from multibox.export.quantise import quantise
 from multibox.imaging import Image, to_network_input
 from multibox.importers import torchvision as importer
 from multibox.ssd.model import SSD
@@ -60,7 +60,8 @@ def make_peer(name: str, picture: Image, folder: Path) -> Peer:
     ours = SSD(card)
     ours.load_state_dict({key: torch.from_numpy(array) for key, array in imported.arrays.items()})
     graphs = {"fp32": network_graph(ours.eval())}
-    graphs |= _quantised(graphs["fp32"], card, picture)
+    # By the picture itself: nobody asks how accurate random weights are.
+    graphs["int8"] = quantise(graphs["fp32"], [to_network_input(picture, card.preprocessing)])
     bare = {key: folder / f"{name} bare {key}.onnx" for key in graphs}
     whole = {key: folder / f"{name} {key}.onnx" for key in graphs}
     for precision, graph in graphs.items():
@@ -102,10 +103,3 @@ def check_agreement(theirs: dict[str, Tensor], ours: Detections) -> None:
     assert len(theirs["scores"]) == len(ours.scores), "not the same number of detections"
     difference = np.abs(theirs["scores"].numpy() - ours.scores).max()
     assert difference < 0.05, f"scores differ by {difference:.3f}"
-
-
-def _quantised(
-    graph: onnx.ModelProto, card: ModelCard, picture: Image
-) -> dict[str, onnx.ModelProto]:
-    """Static int8, by the picture itself: nobody looks at how accurate random weights are."""
-    return {"int8": quantise(graph, card, [to_network_input(picture, card.preprocessing)])}

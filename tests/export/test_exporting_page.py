@@ -15,7 +15,7 @@ def test_the_program_finds_what_detect_finds(tiny: Path, tmp_path: Path) -> None
     section = PAGE.read_text(encoding="utf-8").split("## In plain onnxruntime")[1]
     program = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     multibox.export(tiny, out=tmp_path / "detector.onnx")
-    source = next(generate(tmp_path / "data", images=4).rglob("*.jpg"))
+    source = next(generate(tmp_path / "data", images=8).rglob("*.jpg"))
     source.rename(tmp_path / "picture.jpg")
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True

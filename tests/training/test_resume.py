@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_detectors
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from conftest import Train
 from multibox import checkpoints
-from multibox.errors import InputError, Interrupted
+from multibox.errors import InputError, Interrupted, MultiboxError
+from multibox.training import loop
 from multibox.training.loop import Step
 from multibox.training.state import FILE
 from multibox.training.train import TrainResult
@@ -126,6 +128,66 @@ def test_killed_while_an_epoch_is_evaluated(
         run(**OPTIONS)
     monkeypatch.undo()
     assert_same(run(**OPTIONS, resume=True), whole)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_interrupted_while_an_epoch_is_evaluated(
+    run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """The evaluation is left at once; it is made, once, when the run goes on."""
+    real, evaluations = loop.evaluate_model, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        evaluations.append(1)
+        if len(evaluations) == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **options, batch_size=1)
+
+    monkeypatch.setattr(loop, "evaluate_model", interrupted)
+    with pytest.raises(Interrupted, match=f"epoch {epoch} of 3") as caught:
+        run(**OPTIONS)
+    assert caught.value.exit_code == 143
+    monkeypatch.undo()
+    assert_same(run(**OPTIONS, resume=True), whole)
+
+
+def test_dropout_is_the_same_after_resuming(
+    run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: tiny_detectors.TinyBackbone, images: torch.Tensor) -> list[torch.Tensor]:
+        fine = torch.nn.functional.dropout(self.fine(images), 0.5, self.training)
+        return [fine, self.coarse(fine)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_detectors.TinyBackbone, "forward", forward)
+        never = run(**OPTIONS, out=tmp_path / "never")
+        with monkeypatch.context() as inner:
+            interrupt_at(inner, 3)
+            with pytest.raises(Interrupted):
+                run(**OPTIONS)
+        assert_same(run(**OPTIONS, resume=True), never)
+    plain = run(**OPTIONS, out=tmp_path / "plain")
+    assert untimed(plain) != untimed(never)
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corrupted after the last step: nothing else would notice."""
+    real, done = Step.__call__, []
+
+    def corrupt(self: Step, batch: Any) -> Any:
+        losses = real(self, batch)
+        done.append(1)
+        if len(done) == 6:
+            next(self._model.parameters()).data[0] = float("nan")
+        return losses
+
+    monkeypatch.setattr(Step, "__call__", corrupt)
+    with pytest.raises(MultiboxError, match=r"backbone\.fine\.0\.weight has values that are not"):
+        run(model="tiny_plain", ema=0)
+    for path in (tmp_path / "run").rglob("*.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
 
 
 def test_from_the_state_before_a_damaged_one(

@@ -90,7 +90,25 @@ def other_fields(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"steps_done", b"steps_gone"))
 
 
-DAMAGES = [cut, scribble, other_fields, Path.unlink, lambda path: path.write_bytes(b"")]
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 16
+    path.write_bytes(data)
+
+
+def other_step(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'steps_done\\": 2', b'steps_done\\": 9'))
+
+
+DAMAGES = [
+    cut,
+    flip_a_bit,
+    other_step,
+    scribble,
+    other_fields,
+    Path.unlink,
+    lambda path: path.write_bytes(b""),
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -111,6 +129,31 @@ def test_the_state_before_a_damaged_one_is_taken_and_said(
     assert str(tmp_path / FILE) in note
     assert "\n" not in note
     assert all(map(torch.equal, tensors(older), tensors(fresh)))
+
+
+def test_a_damaged_state_never_takes_the_place_of_the_whole_one(tmp_path: Path) -> None:
+    one = parts(0)
+    for step in (1, 2):
+        save(tmp_path, one, RunState(step))
+    flip_a_bit(tmp_path / FILE)
+    assert load(tmp_path, one)[0] == RunState(1)
+    save(tmp_path, one, RunState(3))
+    (tmp_path / FILE).unlink()  # as if the save had been cut short
+    state, note = load(tmp_path, one)
+    assert state == RunState(1)
+    assert note is not None
+    names = sorted(path.name for path in (tmp_path / "last").iterdir())
+    assert names == ["damaged.safetensors", "previous.safetensors"]
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    one = parts(0)
+    save(tmp_path, one, RunState(1))
+    with torch.no_grad():
+        one.model[1].bias[2] = float("inf")  # type: ignore[index, union-attr]
+    with pytest.raises(MultiboxError, match=r"model\.1\.bias has values that are not finite"):
+        save(tmp_path, one, RunState(2))
+    assert load(tmp_path, parts(1))[0] == RunState(1)
 
 
 def test_when_both_are_damaged_nothing_is_resumed(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def _step(plan: _Plan, name: str, seen: Mapping[str, Observed]) -> tuple[np.floa
     """Scale and zero point of a tensor."""
     like = plan.rounded[name]
     inner = any(node.output[0] in plan.convolutions for node in plan.readers.get(like, []))
-    # The heads' rare large values are the objects: nothing of theirs may be cut off.
+    # Of the heads' outputs, which no convolution reads, nothing may be cut off: their rare large
+    # values are the objects.
     low, high = seen[like].range(whole=not inner)
     scale = (high - low) / LEVELS or 1.0
     return np.float32(scale), np.uint8(round(-low / scale))

@@ -23,7 +23,8 @@ _SHARES = np.linspace(1, 0.2, 33)
 class Observed:
     """One tensor over all pictures: its extremes, a sample of its values, its channels.
 
-    ``largest [c]`` and ``mean [c]`` are by channel, for maps ``[1, c, h, w]``.
+    ``low``, ``high`` and ``largest [c]`` include 0. ``largest`` and ``mean [c]`` are by channel,
+    for maps ``[1, c, h, w]``.
     """
 
     def __init__(self) -> None:

@@ -73,7 +73,7 @@ def _untrained(
         names,
         image_size=image_size,
         backbone=backbone,
-        box_set=None if default_boxes in ("zoo", "suggested") else default_boxes,
+        box_set=None if default_boxes == "zoo" or default_boxes == "suggested" else default_boxes,
     )
     card = choice().model_copy(update={"origin": "random weights"})
     changes, notes = {}, []

@@ -59,7 +59,7 @@ def examine(
     """Read everything at ``data`` and report; nothing is changed.
 
     ``spec`` are the default boxes of the detector that is to be trained, whose input size decides
-    which objects are tiny. Pictures are read by ``workers`` processes (one a core if left out);
+    which objects are tiny. Pictures are read by ``workers`` processes (one a core if left out, none for 0);
     ``on_progress(done, total)`` counts them.
 
     Raises InputError where no data set is recognised.
@@ -81,7 +81,7 @@ def examine(
     paths = list(dict.fromkeys([*images, *orphans.pictures]))
     facts = look_at_all(paths, on_progress, workers=workers)
 
-    findings = [*catalogue_findings(catalogue), *orphans.findings]
+    findings = [*catalogue_findings(root, catalogue), *orphans.findings]
     for path in paths:
         findings += _picture_faults(path, facts[path])
     read = [ReadPicture.of(picture, facts) for picture in once.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from multibox.data.doctor.finding import Finding, Severity, finding
 from multibox.data.doctor.pictures import PictureFacts
 from multibox.data.enforcement import TINY
+from multibox.data.files import name_key, read_lines, subfolders
 from multibox.data.labels import (
     NOT_READ,
     OUTSIDE,
@@ -19,6 +20,8 @@ from multibox.data.labels import (
 from multibox.data.lookalikes import similar_names
 from multibox.data.policies import Kind
 from multibox.data.samples import Problem
+from multibox.data.yolo import NAME_FILES
+from multibox.errors import InputError
 from multibox.image_headers import ImageHeader
 
 _REMEDIES: Mapping[Kind, str] = {
@@ -35,6 +38,7 @@ _REMEDIES: Mapping[Kind, str] = {
 }
 
 _WARNINGS = frozenset({"image-without-label", "duplicate-box", "similar-class-names"})
+_ANY_SIZE = (1000, 1000)
 _TURNS = {
     2: "mirrored", 3: "a half turn", 4: "mirrored and a half turn",
     5: "mirrored and a quarter turn", 6: "a quarter turn clockwise",
@@ -45,7 +49,10 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class ReadPicture:
-    """A labelled picture, the facts about its file, and its boxes where the file could be read."""
+    """A labelled picture, the facts about its file, and its boxes.
+
+    Where the file cannot be used the boxes are checked against the size that the label states.
+    """
 
     picture: LabelledPicture
     facts: PictureFacts | None
@@ -55,16 +62,54 @@ class ReadPicture:
     def of(cls, picture: LabelledPicture, facts: Mapping[Path, PictureFacts]) -> "ReadPicture":
         """Bring a picture and what is known of its file together."""
         known = None if picture.image is None else facts.get(picture.image)
-        header = None if known is None else known.header
+        header = known.header if known is not None and known.usable else None
+        if header is None and picture.size is not None and min(picture.size) > 0:
+            header = ImageHeader("", *picture.size)
+        elif header is None and picture.unit:
+            header = ImageHeader("", *_ANY_SIZE)
         return cls(picture, known, None if header is None else check_objects(picture, header))
 
+    @property
+    def header(self) -> ImageHeader | None:
+        """The header of the picture's file; None where the picture cannot be used."""
+        return self.facts.header if self.facts is not None and self.facts.usable else None
 
-def catalogue_findings(catalogue: Catalogue) -> Iterator[Finding]:
+
+def catalogue_findings(root: Path, catalogue: Catalogue) -> Iterator[Finding]:
     """What the readers met outside of single pictures, and class names that look alike."""
+    if not catalogue.names_file:
+        yield from _unlisted_classes(root, catalogue)
     for problem in (*catalogue.problems, *similar_names(catalogue)):
         yield from _of_problem(problem)
     for remark in catalogue.remarks:
         yield from _of_problem(remark, severity="warning")
+
+
+def _unlisted_classes(root: Path, catalogue: Catalogue) -> Iterator[Finding]:
+    """Objects whose class is not in the list that some tools keep beside XML files."""
+    lists = (folder / name for folder in (root, *subfolders(root)) for name in NAME_FILES)
+    file = next((path for path in lists if path.is_file()), None)
+    try:
+        names = {name_key(name) for name in read_lines(file)} if file is not None else set()
+    except InputError:
+        return
+    if not names & {name_key(name) for name in catalogue.names}:  # a list of something else
+        return
+    told: set[tuple[str, int]] = set()
+    for picture in (picture for split in catalogue.splits.values() for picture in split):
+        for item in picture.objects:
+            place = (picture.label_file, item.place)
+            if name_key(item.name) not in names and place not in told:
+                told.add(place)
+                yield finding(
+                    "unknown-class",
+                    "error",
+                    picture.label_file,
+                    f"class {item.name!r} is not in {file}",
+                    _REMEDIES["unknown-class"],
+                    object=item.place,
+                    train="a class that XML files name is learned as any other",
+                )
 
 
 def picture_findings(read: ReadPicture, catalogue: Catalogue) -> Iterator[Finding]:
@@ -79,9 +124,10 @@ def picture_findings(read: ReadPicture, catalogue: Catalogue) -> Iterator[Findin
     elif _is_unlabelled(picture):
         problem = Problem(str(picture.image), None, "no label file", "", "image-without-label")
         yield from _of_problem(problem, also="training takes it as one without objects")
-    if read.checked is None or read.facts is None or read.facts.header is None:
+    if read.checked is None:
         return
-    yield from _frame_findings(read, read.checked, read.facts.header)
+    if read.header is not None:
+        yield from _frame_findings(read, read.checked, read.header)
     for i, problem in read.checked.faults:
         partly = problem.kind == "box-outside" and problem.reason != OUTSIDE
         dropped = problem.kind == "box-outside" and read.checked.boxes[i] is None
@@ -94,9 +140,9 @@ def picture_findings(read: ReadPicture, catalogue: Catalogue) -> Iterator[Findin
 
 def tiny_boxes(read: ReadPicture, image_size: tuple[int, int]) -> Iterator[Finding]:
     """Objects of which next to nothing is left at the input of ``image_size`` (height, width)."""
-    if read.checked is None or read.facts is None or read.facts.header is None:
+    if read.checked is None or read.header is None:
         return
-    width, height = read.facts.header.upright_size
+    width, height = read.header.upright_size
     down, across = image_size
     for item, box in zip(read.picture.objects, read.checked.boxes, strict=True):
         if box is None:

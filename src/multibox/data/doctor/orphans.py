@@ -1,11 +1,13 @@
 """Files that no reader comes by: labels of no picture, pictures of no label."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from multibox import limits
 from multibox.data.doctor.finding import Finding, finding
-from multibox.data.files import files_below, name_key, read_lines
+from multibox.data.files import files_below, name_key, read_label_bytes, read_lines
 from multibox.data.labels import Catalogue, LabelledPicture, number
 from multibox.data.voc_xml import read_annotation
 from multibox.data.yolo import NAME_FILES, label_file
@@ -38,6 +40,7 @@ def find_orphans(root: Path, catalogue: Catalogue) -> Orphans:
         labelled = _text(root, listed, beside, orphans)
     else:
         labelled = set()
+        orphans.findings += _broken_json(root, listed)
     for path in orphans.pictures:
         if path not in labelled and str(path) not in told:
             orphans.findings.append(
@@ -100,6 +103,19 @@ def _text(
         if file.parent in folders and str(file) not in labels and file not in expected:
             orphans.findings += _orphaned_text(file)
     return {expected[file] for file in expected if file.is_file()} & set(pictures)
+
+
+def _broken_json(root: Path, listed: Iterable[LabelledPicture]) -> Iterator[Finding]:
+    """JSON files beside those that were read which hold too little to be known for COCO's."""
+    read = {Path(picture.label_file.partition(".json: ")[0] + ".json") for picture in listed}
+    folders = {file.parent for file in read}
+    for file in files_below(root, {".json"}):
+        if file.parent in folders and file not in read:
+            try:
+                json.loads(read_label_bytes(file, limits.COCO_BYTES))
+            except (ValueError, RecursionError, InputError) as error:
+                what = f"not a readable JSON file ({error})"
+                yield finding("bad-label-file", "error", str(file), what, "mend or remove it")
 
 
 def _orphaned_text(file: Path) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import multibox
-from multibox.data.doctor.pictures import PictureFacts
+from multibox.data.doctor.pictures import PictureFacts, look_at
 
 SECONDS_A_PICTURE = 60.0
 """After so long a picture is given up: the largest that is allowed takes a few seconds."""
@@ -27,8 +27,15 @@ def look_at_all(
     """The facts of every picture; ``on_progress(done, total)`` is called after each.
 
     ``workers`` processes (one a core if left out) share the work. A picture that its decoder does
-    not survive, or takes more than ``seconds`` over, is one that cannot be read.
+    not survive, or takes more than ``seconds`` over, is one that cannot be read. With 0 workers
+    pictures are looked at in this process, one after another: what decoders print is not seen then.
     """
+    if workers == 0:
+        here: dict[Path, PictureFacts] = {}
+        for path in paths:
+            here[path] = look_at(path)
+            on_progress(len(here), len(paths))
+        return here
     waiting = iter(paths)
     lock = threading.Lock()
     done: SimpleQueue[tuple[Path, PictureFacts] | BaseException] = SimpleQueue()

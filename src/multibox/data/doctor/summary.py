@@ -87,9 +87,9 @@ def _default_boxes(
     classes: list[int] = []
     places: list[tuple[str, int]] = []
     for one in read:
-        if one.checked is None or one.facts is None or one.facts.header is None:
+        if one.checked is None or one.header is None:
             continue
-        width, height = one.facts.header.upright_size
+        width, height = one.header.upright_size
         for item, box in zip(one.picture.objects, one.checked.boxes, strict=True):
             label = labels.get(name_key(item.name))
             if box is not None and label is not None and not item.difficult and not item.crowd:

@@ -95,7 +95,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Array]]:
 def _bytes(path: Path, largest: int, what: str) -> bytes:
     try:
         # A pipe waits for ever and a device never ends, whatever size it states.
-        if path.exists() and not path.is_file():
+        if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: is not a regular file: give {what}")
         size = path.stat().st_size
         if size > largest:
