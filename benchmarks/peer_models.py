@@ -18,9 +18,9 @@ from multibox.benchmarking.spread_weights import (
 )
 from multibox.card import CARD_KEY, ModelCard, PostProcessing
 from multibox.detections import Detections
-from multibox.export.detection_graph import add_detection
-from multibox.export.network import network_graph
-from multibox.export.quantise import quantise
+from multibox.exporting.detection_graph import add_detection
+from multibox.exporting.network import network_graph
+from multibox.exporting.quantise import quantise
 from multibox.imaging import Image, to_network_input
 from multibox.importers import torchvision as importer
 from multibox.ssd.model import SSD

@@ -5,7 +5,6 @@ works without PyTorch.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from multibox.detector import Detector, load
     from multibox.evaluation import Evaluation
     from multibox.evaluation.evaluate import evaluate
-    from multibox.export.export import export
+    from multibox.exporting.export import export
     from multibox.importing import import_weights
     from multibox.training.train import train
 
@@ -36,7 +35,7 @@ _HOMES = {
     "Detector": "multibox.detector",
     "Evaluation": "multibox.evaluation",
     "evaluate": "multibox.evaluation.evaluate",
-    "export": "multibox.export.export",
+    "export": "multibox.exporting.export",
     "import_weights": "multibox.importing",
     "load": "multibox.detector",
     "train": "multibox.training.train",
@@ -45,6 +44,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("multibox")
     if name not in _HOMES:
         raise AttributeError(f"module 'multibox' has no attribute {name!r}")

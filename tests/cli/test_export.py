@@ -84,7 +84,7 @@ def test_a_package_that_is_not_installed(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "multibox.export.export.find_spec", lambda name: None if name == package else find(name)
+        "multibox.exporting.export.find_spec", lambda name: None if name == package else find(name)
     )
     out = tmp_path / ("a.xml" if format == "openvino" else "a.onnx")
     assert main(["export", str(checkpoint), "--format", format, "--out", str(out)]) == 2

@@ -188,7 +188,10 @@ def test_parts_are_not_objects_and_broken_objects_are_said(tmp_path):
         (b"<?xml version='1.0' encoding='klingon'?><annotation/>", "not a readable XML"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>&b;</annotation>", "DOCTYPE"),
         (UTF16_DOCTYPE.encode("utf-16"), "DOCTYPE"),
-        (b"<annotation>" + b" " * 10_000_001 + b"</annotation>", "more than the limit of 10,000,000"),
+        (
+            b"<annotation>" + b" " * 10_000_001 + b"</annotation>",
+            "more than the limit of 10,000,000",
+        ),
     ],
     ids=["cut", "empty", "binary", "encoding", "doctype", "utf16-doctype", "large"],
 )

@@ -13,8 +13,8 @@ from torch import nn
 
 from multibox import zoo
 from multibox.card import CARD_KEY, ModelCard, PostProcessing
-from multibox.export.detection_graph import add_detection
-from multibox.export.network import network_graph
+from multibox.exporting.detection_graph import add_detection
+from multibox.exporting.network import network_graph
 from multibox.ssd.model import SSD
 
 NAMES = tuple(f"class {i}" for i in range(6))

@@ -180,6 +180,6 @@ def _make_up(name: str, pixels: Image, folder: Path) -> Path:
 
 
 def _export(path: Path, folder: Path) -> Path:
-    from multibox.export.export import export
+    from multibox.exporting.export import export
 
     return export(path, out=folder / f"{path.stem}.onnx").file

@@ -6,8 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from multibox.export.export import FilePrecision, Format
-from multibox.export.export import export as export_file
+from multibox.exporting.export import FilePrecision, Format
+from multibox.exporting.export import export as export_file
 
 
 def export(

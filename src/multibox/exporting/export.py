@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from multibox.data.merging import DataPath
     from multibox.engines.torch import TorchEngine
-    from multibox.export.accuracy import Accuracy
-    from multibox.export.onnx_file import OnnxFile
-    from multibox.export.openvino import IrFile
+    from multibox.exporting.accuracy import Accuracy
+    from multibox.exporting.onnx_file import OnnxFile
+    from multibox.exporting.openvino import IrFile
     from multibox.parity.compare import Parity
     from multibox.ssd.model import SSD
 
@@ -72,9 +72,9 @@ def export(
     _check_packages(format)
     engine = _open(model)
     card = engine.card
-    from multibox.export.accuracy import FAR_TOO_MUCH, calibration_pictures, measure
-    from multibox.export.check import check
-    from multibox.export.network import network_graph
+    from multibox.exporting.accuracy import FAR_TOO_MUCH, calibration_pictures, measure
+    from multibox.exporting.check import check
+    from multibox.exporting.network import network_graph
 
     # Read before the export, which takes half a minute: wrong labels are said at once.
     pictures = None if calibrate is None else calibration_pictures(calibrate, card)
@@ -82,7 +82,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="multibox-export-") as folder:
         file, floats = Path(folder) / f"model{_SUFFIXES[format]}", Path(folder) / "floats.onnx"
         if pictures is not None:
-            from multibox.export.quantise import quantise
+            from multibox.exporting.quantise import quantise
 
             _write(graph, floats, card, "fp32", nms)
             graph = quantise(graph, pictures)
@@ -169,18 +169,18 @@ def _write(
     graph = onnx.ModelProto()
     graph.CopyFrom(network)
     if precision == "fp16":
-        from multibox.export.half import store_half
+        from multibox.exporting.half import store_half
 
         store_half(graph)
     if nms:
-        from multibox.export.detection_graph import add_detection
+        from multibox.exporting.detection_graph import add_detection
 
         add_detection(graph, card)
     if file.suffix == ".xml":
-        from multibox.export.openvino import IrFile
+        from multibox.exporting.openvino import IrFile
 
         return IrFile(graph, file)
-    from multibox.export.onnx_file import OnnxFile
+    from multibox.exporting.onnx_file import OnnxFile
 
     return OnnxFile(graph, file)
 

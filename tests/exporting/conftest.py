@@ -6,7 +6,7 @@ import pytest
 import torch
 from spread_detectors import save, spread_engine, tiny_registered
 
-from multibox.export import network
+from multibox.exporting import network
 from multibox.ssd.model import SSD
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from multibox.export.quantise_ranges import LEVELS, Doubles, Observed, observe
+from multibox.exporting.quantise_ranges import LEVELS, Doubles, Observed, observe
 
 # Room left to channels that are scaled up to fill the range: other pictures may hold a bit more.
 _HEADROOM = 1.2

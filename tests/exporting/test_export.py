@@ -21,9 +21,9 @@ from multibox.data.synthetic import generate
 from multibox.engines.exported import read_exported
 from multibox.engines.graph import RAW, WHOLE
 from multibox.errors import MultiboxError
-from multibox.export import check as checking
-from multibox.export import export as exporting
-from multibox.export.accuracy import Accuracy
+from multibox.exporting import check as checking
+from multibox.exporting import export as exporting
+from multibox.exporting.accuracy import Accuracy
 from multibox.parity.compare import Parity
 from multibox.parity.found import found_in
 
@@ -166,7 +166,7 @@ class TestOutOfTolerance:
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A graph made from another card gives the same raw outputs."""
-        from multibox.export import detection_graph
+        from multibox.exporting import detection_graph
 
         add = detection_graph.add_detection
         card = multibox.load(tiny).card
@@ -217,7 +217,7 @@ class TestEightBits:
             before=0.8, after=0.7, metric="voc07", pictures=9, split="test", classes=("box -0.3",)
         )
         data = generate(tmp_path / "data", images=6)
-        monkeypatch.setattr("multibox.export.accuracy.measure", lambda *_: lost)
+        monkeypatch.setattr("multibox.exporting.accuracy.measure", lambda *_: lost)
         with pytest.raises(MultiboxError, match=r"mAP falls from 0\.8000 to 0\.7000 on 9 pictures"):
             multibox.export(tiny, out=tmp_path / "tiny.onnx", precision="int8", calibrate=data)
         assert not (tmp_path / "tiny.onnx").exists()

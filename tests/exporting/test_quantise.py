@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from multibox.errors import InputError
-from multibox.export.quantise import quantise
-from multibox.export.quantise_ranges import Observed, observe
+from multibox.exporting.quantise import quantise
+from multibox.exporting.quantise_ranges import Observed, observe
 
 SIZE = 32
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]

@@ -12,11 +12,11 @@ from foreign_weights import pictures
 from spread_detectors import NAMES, spread_engine
 
 from multibox.engines.graph import WHOLE
-from multibox.export.check import check
-from multibox.export.detection_graph import add_detection
-from multibox.export.network import network_graph
-from multibox.export.onnx_file import OnnxFile
-from multibox.export.openvino import IrFile
+from multibox.exporting.check import check
+from multibox.exporting.detection_graph import add_detection
+from multibox.exporting.network import network_graph
+from multibox.exporting.onnx_file import OnnxFile
+from multibox.exporting.openvino import IrFile
 from multibox.ssd.model import SSD
 from multibox.zoo import MODELS, new_card
 

@@ -1,0 +1,1 @@
+"""Detectors as files that other tools run: ONNX and OpenVINO, whole or without suppression."""
