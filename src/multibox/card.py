@@ -176,10 +176,6 @@ class ModelCard(_Part):
         default=None,
         description="format and precision of an exported file, and how it compares with PyTorch",
     )
-    export: dict[str, Any] | None = Field(
-        default=None,
-        description="of an exported file: format, precision, parity with torch, and accuracy",
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelCard":
