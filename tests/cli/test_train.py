@@ -357,3 +357,31 @@ def test_ctrl_c_in_a_terminal(
         os.killpg(process.pid, 0)  # no worker is left
     assert main([*command, "--resume"]) == 0
     assert capsys.readouterr().out.startswith("best weights: ")
+
+
+SLOW_START = """
+import os, sys, time
+from multibox.cli import main
+from multibox.training import train
+def slowly(*_, **__):
+    print("starting", flush=True)
+    time.sleep(60)
+train.train = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_sigterm_before_the_first_step(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_START, "train", "data", "--model", "m"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "starting\n"
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.count("\n") == 1

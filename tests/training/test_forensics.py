@@ -81,7 +81,7 @@ def not_a_number(box: np.ndarray) -> None:
         (not_a_number, "is not finite"),
     ],
 )
-@pytest.mark.parametrize("least_overlap", [1e-6, -1.0])
+@pytest.mark.parametrize("least_overlap", [1e-6, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_a_box_without_area_is_named_with_its_picture(
     run: Train,
     monkeypatch: pytest.MonkeyPatch,

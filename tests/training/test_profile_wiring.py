@@ -12,7 +12,7 @@ from torch import Tensor
 from conftest import Train
 from multibox import checkpoints
 from multibox.card import PostProcessing, Preprocessing
-from multibox.ssd.matching import MatchingRule
+from multibox.ssd.matching import DefaultBoxes, MatchingRule
 from multibox.ssd.model import SSD, build_ssd
 from multibox.ssd.multibox_loss import build_targets
 from multibox.training.loading import Batch
@@ -118,7 +118,11 @@ def test_the_loss_of_a_step(accumulate: int, normaliser: str, scores: str, least
     with torch.no_grad():
         logits, _ = model(batch.images)
     classes = build_targets(
-        batch.boxes, batch.labels, step._default_boxes, (0.1, 0.1, 0.2, 0.2), step._rule
+        batch.boxes,
+        batch.labels,
+        DefaultBoxes(model.default_boxes),
+        (0.1, 0.1, 0.2, 0.2),
+        matching_rule(recipe),
     ).classes
     assert classes.gt(0).sum(dim=1).gt(0).tolist() == [True, False, True]
     sums, counts = [], []

@@ -12,7 +12,7 @@ from pydantic import Field, create_model
 
 from multibox.data.policies import Policies
 from multibox.errors import InputError
-from multibox.training.interruption import end_when_terminated
+from multibox.training.interruption import ending_when_terminated
 from multibox.training.recipe_cards import choose
 from multibox.training.recipes import Recipe
 
@@ -33,6 +33,7 @@ else:
     )
 
 
+@ending_when_terminated()
 def train(
     data: Path,
     /,
@@ -87,7 +88,6 @@ def train(
     resume
         Continue the run in the folder where it stopped; start it where there is none.
     """
-    end_when_terminated()
     # Before torch's two seconds, so that a wrong call is answered at once.
     policies = Policies.parse(policy or ())
     size = None if image_size is None else _image_size(image_size)

@@ -65,7 +65,11 @@ class BoxFit:
 
     def as_json(self) -> dict[str, Any]:
         """The figures, with the number of missed objects in the place of their indices."""
-        return asdict(self) | {"missed": len(self.missed)}
+        return asdict(self) | {
+            "missed": len(self.missed),
+            "by_size": [asdict(item) for item in self.by_size],
+            "by_aspect": [asdict(item) for item in self.by_aspect],
+        }
 
 
 def fractions(samples: Sequence[Sample]) -> tuple[Floats, npt.NDArray[np.int64]]:

@@ -2,19 +2,28 @@
 
 import contextlib
 import signal
+from collections.abc import Generator
 from types import FrameType
 from typing import Any, Self
 
 from multibox.errors import Interrupted
 
 
-def end_when_terminated() -> None:
-    """Let SIGTERM end the process with exit code 143 also while there is nothing to save yet.
+@contextlib.contextmanager
+def ending_when_terminated() -> Generator[None]:
+    """Let SIGTERM end the work with exit code 143 also while there is nothing to save yet.
 
     Raises in the main thread, when the signal comes: Interrupted. Elsewhere it does nothing.
     """
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        before = signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, _: FrameType | None) -> None:

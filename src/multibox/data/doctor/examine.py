@@ -59,8 +59,8 @@ def examine(
     """Read everything at ``data`` and report; nothing is changed.
 
     ``spec`` are the default boxes of the detector that is to be trained, whose input size decides
-    which objects are tiny. Pictures are read by ``workers`` processes (one a core if left out, none for 0);
-    ``on_progress(done, total)`` counts them.
+    which objects are tiny. Pictures are read by ``workers`` processes (one a core if left out, none
+    for 0); ``on_progress(done, total)`` counts them.
 
     Raises InputError where no data set is recognised.
     """
