@@ -6,12 +6,12 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-import openvino
 import torch
 from torch import nn
 
 from multibox.detector import Detector
 from multibox.engines import open_engine, read_exported
+from multibox.engines.openvino_core import openvino_core
 from multibox.engines.raw_outputs import BoxDecoder, to_scores
 from multibox.engines.suppression import suppress
 from multibox.imaging import Image, to_network_input
@@ -82,7 +82,7 @@ def bare_calls(peer: Peer, picture: Image, threads: int) -> Calls:
 
 
 def _openvino(path: Any, example: Image, threads: int, hint: str) -> Callable[[], Any]:
-    core = openvino.Core()
+    core = openvino_core()
     network = core.read_model(path)
     network.reshape(example.shape)
     settings = {

@@ -105,9 +105,9 @@ def test_the_least_that_is_needed(call: Call, capsys: pytest.CaptureFixture[str]
 def test_all_flags(call: Call) -> None:
     command = (
         "train data --model m --backbone timm:resnet18 --weights w.safetensors "
-        "--image-size 300x400 --default-boxes coco --policy tiny-box=drop-box --out o --recipe paper "
-        "--seed 7 --resume --epochs 3 --batch-size 8 --learning-rate 1e-4 --no-augment "
-        "--schedule cosine --ema 0.5 --decay-biases --workers 0"
+        "--image-size 300x400 --default-boxes coco --policy tiny-box=drop-box --out o "
+        "--recipe paper --seed 7 --resume --epochs 3 --batch-size 8 --learning-rate 1e-4 "
+        "--no-augment --schedule cosine --ema 0.5 --decay-biases --workers 0"
     )
     assert main(command.split()) == 0
     assert call.keywords.pop("report")

@@ -48,8 +48,8 @@ def test_distortion_agrees_with_floating_point(distortion, seed):
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(image, before)
     error = np.abs(result - slow_distort(image, distortion))
-    # Hue is rounded twice to steps of 1.4 degrees: up to 6 levels, which contrast multiplies.
-    assert error.max() <= 14
+    # Hue is rounded thrice to steps of 1.4 degrees: up to 10 levels, which contrast multiplies.
+    assert error.max() <= 16
     assert error.mean() <= 2
 
 

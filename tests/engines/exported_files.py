@@ -13,6 +13,7 @@ from torch import nn
 
 from multibox import zoo
 from multibox.card import CARD_KEY, ModelCard, PostProcessing
+from multibox.engines.openvino_core import openvino_core
 from multibox.exporting.detection_graph import add_detection
 from multibox.exporting.network import network_graph
 from multibox.ssd.model import SSD
@@ -81,7 +82,7 @@ def write_onnx(path: Path, scores: Scores = "softmax", *, nms: bool = True) -> P
 def write_openvino(path: Path, scores: Scores = "softmax", *, nms: bool = True) -> Path:
     import openvino
 
-    model = openvino.Core().read_model(onnx_bytes(scores, nms=nms))
+    model = openvino_core().read_model(onnx_bytes(scores, nms=nms))
     model.set_rt_info(card(scores).model_dump_json(), CARD_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
     return path

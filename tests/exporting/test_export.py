@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from foreign_weights import pictures
 from spread_detectors import NAMES
@@ -20,6 +19,7 @@ from multibox.data.open import open_data
 from multibox.data.synthetic import generate
 from multibox.engines.exported import read_exported
 from multibox.engines.graph import RAW, WHOLE
+from multibox.engines.openvino_core import openvino_core
 from multibox.errors import MultiboxError
 from multibox.exporting import check as checking
 from multibox.exporting import export as exporting
@@ -127,7 +127,7 @@ def test_openvino(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     [info] = ElementTree.parse(out).getroot().iterfind("./rt_info/multibox")
     assert json.loads(info.attrib["value"])["names"] == list(NAMES)
     assert read_exported(out).card.export is not None
-    model = openvino.Core().read_model(out)
+    model = openvino_core().read_model(out)
     assert [output.any_name for output in model.outputs] == list(WHOLE)
     assert model.inputs[0].partial_shape.to_string() == "[?,64,64,3]"
 

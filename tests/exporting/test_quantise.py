@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from multibox.engines.openvino_core import openvino_core
 from multibox.errors import InputError
 from multibox.exporting.quantise import quantise
 from multibox.exporting.quantise_ranges import Observed, observe
@@ -88,7 +89,7 @@ def in_onnxruntime(model: onnx.ModelProto) -> Run:
 
 
 def in_openvino(model: onnx.ModelProto) -> Run:
-    core = pytest.importorskip("openvino").Core()
+    core = openvino_core()
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", hints)
     return lambda images: compiled(images)[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multibox.engines import Engine
+from multibox.engines.openvino_core import openvino_core
 from multibox.imaging import Image
 
 # Which input of an ONNX operator holds its weights.
@@ -53,9 +54,7 @@ def _of_node(node: dict[str, Any]) -> int:
 
 def of_openvino(path: Path) -> int:
     """Of an OpenVINO file, from the shapes that it states."""
-    import openvino
-
-    model = openvino.Core().read_model(path)
+    model = openvino_core().read_model(path)
     model.reshape([1, *list(model.input().partial_shape)[1:]])
     total = 0
     for layer in model.get_ordered_ops():

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from multibox.benchmarking.convolutions import Convolutions, convolutions
+from multibox.engines.openvino_core import openvino_core
 
 Precision = Literal["fp32", "bf16", "int8"]
 
@@ -65,9 +66,7 @@ def _onnxruntime(work: Convolutions, threads: int) -> Callable[[], object]:
 
 
 def _openvino(work: Convolutions, threads: int, precision: Precision) -> Callable[[], object]:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(work.model),
         "CPU",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from multibox.boxes import Boxes
 from multibox.data.augmentation import Augmentation, plain_resize
 from multibox.data.samples import Sample
 from multibox.data.seeding import sample_rng
@@ -77,7 +78,10 @@ class TrainingPictures:
         image, sample = self.prepared(key)
         height, width = self._size
         scale = np.array([width, height, width, height], np.float32)
-        return TrainingPicture(image, sample.boxes / scale, sample.labels)
+        boxes: Boxes = sample.boxes / scale
+        # An object without area, or outside the picture, cannot be coded.
+        coded = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(axis=1)
+        return TrainingPicture(image, boxes[coded], sample.labels[coded])
 
     def prepared(self, key: Key) -> tuple[npt.NDArray[np.uint8], Sample]:
         """The picture and its objects in the frame of the network's input."""
@@ -92,10 +96,7 @@ class TrainingPictures:
         if self._extra is not None:
             image, sample = self._extra(image, sample, rng)
         if self._augmentation is None:
-            image, sample = plain_resize(image, sample, self._size)
-            sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
-            # An object without area, or outside the picture, cannot be coded.
-            return image, sample.select(np.flatnonzero(sides.min(axis=1) > 0))
+            return plain_resize(image, sample, self._size)
         return self._augmentation(image, sample, rng)
 
 

@@ -19,6 +19,7 @@ from multibox.engines.graph import (
     available_threads,
     where_to_cut,
 )
+from multibox.engines.openvino_core import openvino_core
 from multibox.errors import InputError
 from multibox.importers.download import cache_folder
 
@@ -53,7 +54,7 @@ class OpenVinoEngine(GraphEngine):
         Raises: InputError when the file is damaged or has not the outputs of a detector.
         """
         threads = threads or available_threads()
-        core = openvino.Core()
+        core = openvino_core()
         try:
             network = core.read_model(model.path)
         except Exception as error:  # the reader's own, and whatever its parts let through

@@ -12,6 +12,7 @@ import onnxruntime
 from multibox.card import ModelCard
 from multibox.engines.base import RawDetections
 from multibox.engines.graph import RAW, SCORES_AND_BOXES, WHOLE
+from multibox.engines.openvino_core import openvino_core
 from multibox.engines.raw_outputs import BoxDecoder, to_scores
 from multibox.engines.torch import TorchEngine
 from multibox.parity.compare import Parity, compare
@@ -111,9 +112,7 @@ def _open_onnx(path: Path, outputs: Sequence[str]) -> Run:
 
 
 def _open_ir(path: Path, outputs: Sequence[str]) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(path)
     declared = {name for output in model.outputs for name in output.names}
     model.add_outputs([name for name in outputs if name not in declared])

@@ -6,6 +6,7 @@ import onnx
 import openvino
 
 from multibox.card import CARD_KEY, ModelCard
+from multibox.engines.openvino_core import openvino_core
 from multibox.errors import MultiboxError
 
 
@@ -19,7 +20,7 @@ class IrFile:
         source.write_bytes(graph.SerializeToString())
         try:
             # Not convert_model, which does the same and reports it to OpenVINO's makers.
-            self._model = openvino.Core().read_model(source)
+            self._model = openvino_core().read_model(source)
         except Exception as error:  # its own, and whatever its parts let through
             reason = str(error).strip().splitlines()[-1]
             raise MultiboxError(f"OpenVINO cannot convert this network: {reason}") from error
