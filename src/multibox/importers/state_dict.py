@@ -123,6 +123,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+    # zipfile's NotImplementedError is a damaged header that asks for a newer zip.
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: is truncated or damaged: copy or download it again") from error
     names = [entry.filename for entry in entries]
