@@ -103,7 +103,7 @@ def _opencv(peer: Peer, picture: Image, threads: int) -> Callable[[], Any]:
     def run() -> Any:
         network.setInput(to_network_input(picture, peer.card.preprocessing)[None], "images")
         logits, offsets = network.forward(["class_logits", "box_offsets"])
-        return suppress(to_scores(np.asarray(logits), settings), decode(offsets), settings)
+        return suppress(to_scores(np.asarray(logits), settings), offsets, decode, settings)
 
     return run
 

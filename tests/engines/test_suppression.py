@@ -20,6 +20,11 @@ from multibox.ssd.postprocess import postprocess
 Floats = npt.NDArray[np.float32]
 
 
+def as_they_are(boxes: Floats, places: npt.NDArray[np.int64]) -> Floats:
+    """For a test that has boxes instead of offsets."""
+    return boxes
+
+
 def one_by_one(scores: Floats, boxes: Floats, s: PostProcessing) -> list[tuple[int, int, float]]:
     """(class, box, score) of what one picture keeps: the textbook's greedy loop."""
     kept = []
@@ -44,6 +49,7 @@ def iou(a: Floats, b: Floats) -> np.float32:
 
 SETTINGS = st.builds(
     PostProcessing,
+    scores=st.just("sigmoid"),  # a softmax's have the sum 1, which these have not
     score_threshold=st.sampled_from([0.0, 0.01, 0.25, 0.5, 1.0]),
     iou_threshold=st.sampled_from([0.0, 0.25, 1 / 3, 0.45, 0.5, 1.0]),
     top_k=st.integers(1, 12),
@@ -65,7 +71,7 @@ def pictures(draw: st.DrawFn) -> tuple[Floats, Floats]:
 @given(picture=pictures(), settings=SETTINGS)
 def test_as_one_by_one(picture: tuple[Floats, Floats], settings: PostProcessing) -> None:
     scores, boxes = picture
-    found = suppress(scores, boxes, settings)
+    found = suppress(scores, boxes, as_they_are, settings)
     assert found.boxes.shape == (len(scores), settings.keep, 4)
     for i in range(len(scores)):
         expected = one_by_one(scores[i], boxes[i], settings)
@@ -123,10 +129,13 @@ def test_as_the_torch_post_processing(
     offsets = rng.normal(0, 2, (2, SPEC.count, 4)).astype(np.float32)
     scores, boxes = theirs_before_suppression(logits, offsets, settings)
     np.testing.assert_allclose(to_scores(logits, settings), scores, atol=1e-6)
-    np.testing.assert_allclose(BoxDecoder(SPEC, settings)(offsets), boxes, rtol=1e-5, atol=1e-5)
+    decode = BoxDecoder(SPEC, settings)
+    np.testing.assert_allclose(decode(offsets), boxes, rtol=1e-5, atol=1e-5)
+    some = rng.permutation(SPEC.count)[:7]
+    np.testing.assert_array_equal(decode(offsets[0, some], some), decode(offsets)[0, some])
     # The last digit of a score may differ, and which of two equal ones comes first is torch's own.
     assume(all(len(np.unique(one[:, 1:])) == one[:, 1:].size for one in scores))
-    ours = suppress(scores, boxes, settings)
+    ours = suppress(scores, boxes, as_they_are, settings)
     theirs = postprocess(
         torch.from_numpy(logits),
         torch.from_numpy(offsets),
@@ -152,7 +161,8 @@ def test_extreme_logits_give_scores_without_a_warning(logit: float) -> None:
 
 def test_nothing_that_is_not_a_number_is_a_detection() -> None:
     scores = np.full((1, 10, 3), np.nan, np.float32)
-    assert suppress(scores, np.zeros((1, 10, 4), np.float32), PostProcessing()).num[0] == 0
+    boxes = np.zeros((1, 10, 4), np.float32)
+    assert suppress(scores, boxes, as_they_are, PostProcessing()).num[0] == 0
 
 
 @pytest.mark.parametrize("alike", [False, True])
@@ -165,6 +175,7 @@ def test_a_network_that_has_learned_nothing_does_not_stall(alike: bool) -> None:
     if not alike:
         scores += rng.random(scores.shape, np.float32) / 100
     start = time.process_time()
-    found = suppress(scores, boxes, PostProcessing())
+    settings = PostProcessing(scores="sigmoid")
+    found = suppress(scores, boxes, as_they_are, settings)
     assert time.process_time() - start < 2
     assert found.num[0] == 200

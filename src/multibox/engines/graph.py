@@ -1,8 +1,8 @@
 """What the engines of exported files share: where a graph is cut, and how pictures share cores.
 
 An exported graph suppresses by itself, for tools that know nothing of SSD. The engines here stop
-before that, at its scores and decoded boxes, because suppression in NumPy is faster than the
-operators for it (docs/running.md has the figures).
+before that, at its scores and box offsets: suppression in NumPy is faster than the operators for
+it (docs/running.md has the figures), and few boxes need to be decoded.
 """
 
 import os
@@ -21,7 +21,7 @@ from multibox.engines.raw_outputs import BoxDecoder, to_scores
 from multibox.engines.suppression import suppress
 from multibox.errors import InputError
 
-SCORES_AND_BOXES = ("scores", "boxes")
+SCORED = ("scores", "box_offsets")
 RAW = ("class_logits", "box_offsets")
 WHOLE = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
 
@@ -43,7 +43,7 @@ def where_to_cut(tensors: Collection[str], path: Path) -> tuple[str, ...]:
 
     Raises: InputError when ``path`` is not a detector of ours.
     """
-    for wanted in (SCORES_AND_BOXES, RAW, WHOLE):
+    for wanted in (SCORED, RAW, WHOLE):
         if all(name in tensors for name in wanted):
             return wanted
     raise InputError(
@@ -66,39 +66,39 @@ class GraphEngine(Engine):
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
     @abstractmethod
-    def _run(self, image: npt.NDArray[np.uint8]) -> Outputs:
-        """The tensors that the graph was cut at, for one picture ``[1, h, w, 3]``."""
+    def _run(self, image: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> _T:
+        """``use`` of the tensors that the graph was cut at, for one picture ``[1, h, w, 3]``.
+
+        They may be the engine's own memory, which the next picture takes.
+        """
 
     def network(self, images: npt.NDArray[np.uint8]) -> Outputs:
         """The network alone; a tuple of arrays with the batch first."""
         self._check(images)
-        parts = self._each(self._run, images)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return _joined(self._each(images, lambda outputs: tuple(map(np.copy, outputs))))
 
     def detections(self, outputs: Outputs) -> RawDetections:
         """The post-processing alone."""
         if self._outputs == WHOLE:
-            num, boxes, scores, classes = outputs
+            num, boxes, scores, classes = map(np.copy, outputs)
             return RawDetections(num[:, 0], boxes, scores, classes)
         first, second = (np.asarray(array, np.float32) for array in outputs)
         if self._outputs == RAW:
             first = to_scores(first, self.card.postprocessing)
-            second = self._decode(second)
-        return suppress(first, second, self.card.postprocessing)
+        return suppress(first, second, self._decode, self.card.postprocessing)
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
         """Detect in ``images [b, h, w, 3]``: RGB, of the size that the card states."""
         self._check(images)
-        parts = self._each(lambda image: self.detections(self._run(image)), images)
-        return parts[0] if len(parts) == 1 else RawDetections(*_joined(parts))
+        return RawDetections(*_joined(self._each(images, self.detections)))
 
-    def _each(
-        self, work: Callable[[npt.NDArray[np.uint8]], _T], images: npt.NDArray[np.uint8]
-    ) -> list[_T]:
+    def _each(self, images: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> list[_T]:
         pictures = [images[i : i + 1] for i in range(len(images))]
         together = map if self._pool is None or len(pictures) == 1 else self._pool.map
-        return list(together(work, pictures))
+        return list(together(lambda picture: self._run(picture, use), pictures))
 
 
 def _joined(parts: Sequence[tuple[npt.NDArray[Any], ...]]) -> Outputs:
+    if len(parts) == 1:
+        return parts[0]
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

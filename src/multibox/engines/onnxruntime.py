@@ -1,7 +1,8 @@
 """ONNX Runtime as an engine: the base install's, for exported ONNX files."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,12 @@ _ONNX = Schema(
     {
         "Model": ("graph 7 Graph",),
         "Graph": ("node 1 Node*", "input 11 Value*", "output 12 Value*"),
-        "Node": ("output 2 string*",),
+        "Node": ("input 1 string*", "output 2 string*"),
         "Value": ("name 1 string",),
     },
 )
 _ERRORS_ONLY = 3
+_T = TypeVar("_T")
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -59,15 +61,15 @@ class OnnxRuntimeEngine(GraphEngine):
             raise damaged(model.path, error) from error
         return cls(session, model.card, outputs, threads if goal == "throughput" else 1)
 
-    def _run(self, image: npt.NDArray[np.uint8]) -> Outputs:
-        return tuple(self._session.run(self._outputs, {"images": image}))
+    def _run(self, image: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> _T:
+        return use(tuple(self._session.run(self._outputs, {"images": image})))
 
 
 def _cut(path: Path) -> tuple[bytes, tuple[str, ...]]:
     """The model in ``path`` with the outputs that are wanted, and their names.
 
-    An inner tensor may become an output without a declared type, which onnxruntime works out; what
-    is behind it leads nowhere then and is left out.
+    An inner tensor may become an output without a declared type, which onnxruntime works out. What
+    is behind it has to go: onnxruntime runs nodes that lead nowhere too.
     """
     try:
         model: Any = _ONNX.message("Model").FromString(read_bytes(path))
@@ -83,4 +85,17 @@ def _cut(path: Path) -> tuple[bytes, tuple[str, ...]]:
         del graph.output[:]
         for name in outputs:
             graph.output.add(name=name)
+        _drop_unused_nodes(graph)
     return model.SerializeToString(), outputs
+
+
+def _drop_unused_nodes(graph: Any) -> None:
+    """Leave the nodes that the outputs of ``graph`` depend on; ONNX has them in order of use."""
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))

@@ -1,9 +1,10 @@
 """OpenVINO as an engine: the fastest on Intel's and AMD's processors, for exported files."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from multibox.engines.graph import (
 from multibox.engines.openvino_core import openvino_core
 from multibox.errors import InputError
 from multibox.importers.download import cache_folder
+
+_T = TypeVar("_T")
 
 
 class OpenVinoEngine(GraphEngine):
@@ -75,11 +78,11 @@ class OpenVinoEngine(GraphEngine):
             raise damaged(model.path, error) from error
         return cls(compiled, model.card, outputs, threads if goal == "throughput" else 1)
 
-    def _run(self, image: npt.NDArray[np.uint8]) -> Outputs:
+    def _run(self, image: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> _T:
         request = self._free.get()
         try:
-            found = request.infer({0: image}, share_inputs=True)
-            return tuple(found[port] for port in self._ports)
+            found = request.infer({0: image}, share_inputs=True, share_outputs=True)
+            return use(tuple(found[port] for port in self._ports))
         finally:
             self._free.put(request)
 

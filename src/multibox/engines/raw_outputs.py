@@ -7,6 +7,7 @@ from multibox.card import DefaultBoxSpec, PostProcessing
 from multibox.default_boxes import default_boxes
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 def to_scores(class_logits: Floats, settings: PostProcessing) -> Floats:
@@ -33,12 +34,16 @@ class BoxDecoder:
         self._log_scale = variances[2:]
         self._settings = settings
 
-    def __call__(self, box_offsets: Floats) -> Floats:
-        """Corners ``[..., n, 4]`` in fractions of the picture, for offsets of that shape."""
-        centre = self._centre + box_offsets[..., :2] * self._shift
+    def __call__(self, box_offsets: Floats, places: "Ints | slice" = slice(None)) -> Floats:
+        """Corners ``[..., n, 4]`` in fractions of the picture, for offsets of that shape.
+
+        ``places`` are the default boxes that the offsets belong to, all of them in order unless
+        said.
+        """
+        centre = self._centre[places] + box_offsets[..., :2] * self._shift[places]
         log_ratio = box_offsets[..., 2:] * self._log_scale
         if self._settings.largest_log_ratio is not None:
             log_ratio = np.minimum(log_ratio, np.float32(self._settings.largest_log_ratio))
-        half = np.exp(log_ratio) * self._half
+        half = np.exp(log_ratio) * self._half[places]
         corners: Floats = np.concatenate([centre - half, centre + half], axis=-1)
         return corners.clip(0, 1) if self._settings.clip == "before" else corners

@@ -1,8 +1,9 @@
-"""Scores and decoded boxes to detections in NumPy, in well under a millisecond a picture.
+"""Scores and box offsets to detections in NumPy, in well under a millisecond a picture.
 
 Paper section 3.7: a score threshold, per-class non-maximum suppression, the best of each picture.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,12 @@ from multibox.engines.base import RawDetections
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# How many candidates are looked at first, for each detection that is kept in the end.
-_FIRST_LOOK = 10
-# How many of these are suppressed first.
-_FIRST_STEP = 128
+# How many candidates are looked at first.
+_FIRST_LOOK = 1 << 12
+# How many pairs of one class the first step compares, and how much more the next.
+_FIRST_PAIRS, _GROWTH = 1 << 12, 2
+# By how much a background score below 1 may be rounded up, in bfloat16: half of it, and then some.
+_ROUNDING = 2**-8
 
 
 class _Candidates(NamedTuple):
@@ -26,15 +29,42 @@ class _Candidates(NamedTuple):
     labels: Ints
     places: Ints
     scores: Floats
+    ranks: Ints
+    """How many candidates of the same class are better."""
 
     def at(self, rows: "Ints | npt.NDArray[np.bool_]") -> "_Candidates":
-        return _Candidates(self.labels[rows], self.places[rows], self.scores[rows])
+        return _Candidates(
+            self.labels[rows], self.places[rows], self.scores[rows], self.ranks[rows]
+        )
 
 
-def suppress(scores: Floats, boxes: Floats, settings: PostProcessing) -> RawDetections:
-    """Detections from ``scores [b, n, classes + 1]`` (0..1, background first), ``boxes [b, n, 4]``.
+class _Corners(NamedTuple):
+    """Boxes by column, ``[m]`` each, and their areas."""
 
-    The same answer as ``ssd.postprocess`` gives from raw outputs.
+    x0: Floats
+    y0: Floats
+    x1: Floats
+    y1: Floats
+    area: Floats
+
+    @classmethod
+    def of(cls, boxes: Floats) -> "_Corners":
+        x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
+        return cls(x0, y0, x1, y1, (x1 - x0) * (y1 - y0))
+
+
+def suppress(
+    scores: Floats,
+    box_offsets: Floats,
+    decode: Callable[[Floats, Ints], Floats],
+    settings: PostProcessing,
+) -> RawDetections:
+    """Detections from ``scores [b, n, classes + 1]`` (0..1, background first) and offsets.
+
+    ``box_offsets [b, n, 4]`` are decoded only where a score says so, by ``decode(offsets [m, 4],
+    places [m])``, a ``BoxDecoder`` most often; places count the default boxes. With the scores
+    "softmax" of the settings those of a box have to have the sum 1. The answer is the one that
+    ``ssd.postprocess`` gives from raw outputs.
     """
     batch = len(scores)
     result = RawDetections(
@@ -44,91 +74,127 @@ def suppress(scores: Floats, boxes: Floats, settings: PostProcessing) -> RawDete
         classes=np.zeros((batch, settings.keep), np.int32),
     )
     for i in range(batch):
-        found = _best(scores[i, :, 1:], boxes[i], settings)
-        n = len(found.scores)
+        found, boxes = _best(scores[i], box_offsets[i], decode, settings)
+        n = len(boxes)
         result.num[i] = n
-        result.boxes[i, :n] = boxes[i, found.places].clip(0, 1)
+        result.boxes[i, :n] = boxes.clip(0, 1)
         result.scores[i, :n] = found.scores
         result.classes[i, :n] = found.labels
     return result
 
 
-def _best(scores: Floats, boxes: Floats, settings: PostProcessing) -> _Candidates:
-    """The best ``keep`` that survive suppression.
+def _best(
+    scores: Floats,
+    box_offsets: Floats,
+    decode: Callable[[Floats, Ints], Floats],
+    settings: PostProcessing,
+) -> tuple[_Candidates, Floats]:
+    """The best ``keep`` of a picture that survive suppression, and their boxes.
 
     Only candidates with a higher score can suppress one. So as soon as the first so many have
     ``keep`` survivors these are the answer, and a network that lets nearly every box pass, as one
     that has learned nothing does, costs little more than a good one.
     """
-    passing = np.flatnonzero(scores > settings.score_threshold)
-    values = scores[np.divmod(passing, scores.shape[1])]
-    look = _FIRST_LOOK * settings.keep
+    keys = _keys(scores, settings)
+    look = _FIRST_LOOK
     while True:
-        first = _candidates(passing, values, look, scores.shape[1], settings.top_k)
-        survivors = _survivors(first.labels, boxes[first.places], settings)
-        if len(survivors) >= settings.keep or look >= len(passing):
-            return first.at(survivors)
+        first = _candidates(keys, look, len(scores), settings.top_k)
+
+        def boxes_of(rows: slice, places: Ints = first.places) -> Floats:
+            return decode(box_offsets[places[rows]], places[rows])
+
+        survivors, boxes = _survivors(first, boxes_of, settings)
+        if len(survivors) >= settings.keep or look >= len(keys):
+            return first.at(survivors), boxes
         look *= 4
 
 
-def _candidates(passing: Ints, values: Floats, look: int, classes: int, top_k: int) -> _Candidates:
-    """The best ``look`` of what passes the threshold, at most ``top_k`` of each class.
+def _keys(scores: Floats, settings: PostProcessing) -> npt.NDArray[np.uint64]:
+    """A number for each pair of class and box above the threshold, smaller for a better one.
 
-    ``passing`` are places in ``scores [n, classes]``, laid out in one row. Of equal scores all are
-    taken or none.
+    Positive floats are ordered as their bits are. So the inverted bits, the class and the box, put
+    behind each other, let one sort of integers order the pairs by score and then as ties fall.
     """
-    if len(values) > look:
-        high = np.flatnonzero(values >= np.partition(values, -look)[-look])
-        passing, values = passing[high], values[high]
-    places, labels = np.divmod(passing, classes)
-    order = np.lexsort((places, labels, -values))
-    found = _Candidates(labels[order], places[order], values[order])
-    return found if len(order) <= top_k else found.at(_rank(found.labels) < top_k)
+    n = len(scores)
+    boxes = np.arange(n)
+    if settings.scores == "softmax":
+        # What is nearly certainly background has no other score above the threshold.
+        boxes = np.flatnonzero(scores[:, 0] < 1 - settings.score_threshold + _ROUNDING)
+    foreground = scores[boxes, 1:]
+    passing = np.flatnonzero(foreground > settings.score_threshold)
+    rows, labels = np.divmod(passing, foreground.shape[1])
+    keys: npt.NDArray[np.uint64] = (~foreground.ravel()[passing].view(np.uint32)).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= (labels * n + boxes[rows]).astype(np.uint64)
+    return keys
 
 
-def _rank(labels: Ints) -> Ints:
+def _candidates(keys: npt.NDArray[np.uint64], look: int, n: int, top_k: int) -> _Candidates:
+    """The best ``look`` of the pairs that ``keys`` stand for, at most ``top_k`` of each class."""
+    if len(keys) > look:
+        keys = np.partition(keys, look)[:look]
+    keys = np.sort(keys)
+    labels, places = np.divmod((keys & np.uint64(0xFFFFFFFF)).astype(np.int64), n)
+    scores = (~(keys >> np.uint64(32)).astype(np.uint32)).view(np.float32)
+    found = _Candidates(labels, places, scores, _ranks(labels))
+    return found if len(keys) <= top_k else found.at(found.ranks < top_k)
+
+
+def _ranks(labels: Ints) -> Ints:
     """How many earlier entries have the same label."""
     by_label = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
-    rank = np.empty_like(labels)
-    rank[by_label] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rank
+    ranks = np.empty_like(labels)
+    ranks[by_label] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
 
 
-def _survivors(labels: Ints, boxes: Floats, settings: PostProcessing) -> Ints:
-    """Greedy suppression within each class of ``boxes [m, 4]``, best first: the first ``keep``.
+def _survivors(
+    candidates: _Candidates, boxes_of: Callable[[slice], Floats], settings: PostProcessing
+) -> tuple[Ints, Floats]:
+    """Greedy suppression within each class, best first: the first ``keep`` and their boxes.
 
     In steps that grow: most of what a step brings overlaps a survivor of those before it, and is
     gone before its boxes are compared with each other.
     """
-    survivors = np.empty(0, np.int64)
-    start, size = 0, _FIRST_STEP
+    survivors, boxes = np.empty(0, np.int64), np.empty((0, 4), np.float32)
+    labels, pairs = candidates.labels, np.cumsum(candidates.ranks)
+    start, at_once = 0, _FIRST_PAIRS
     while start < len(labels) and len(survivors) < settings.keep:
-        step = np.arange(start, min(start + size, len(labels)))
-        start, size = start + size, 2 * size
-        better, worse = np.nonzero(labels[survivors][:, None] == labels[step])
-        alive = np.ones(len(step), np.bool_)
-        overlapping = _overlap(boxes, survivors[better], step[worse], settings.iou_threshold)
-        alive[worse[overlapping]] = False
-        step = step[alive]
-        alive = _alive(labels[step], boxes[step], settings.iou_threshold)
-        survivors = np.concatenate([survivors, step[alive]])
-    return survivors[: settings.keep]
+        before = pairs[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(pairs, before + at_once, "right")))
+        rows = np.concatenate([survivors, np.arange(start, end)])
+        boxes = np.concatenate([boxes, boxes_of(slice(start, end))])
+        alive = _alive(labels[rows], boxes, len(survivors), settings.iou_threshold)
+        survivors, boxes = rows[alive], boxes[alive]
+        start, at_once = end, _GROWTH * at_once
+    return survivors[: settings.keep], boxes[: settings.keep]
 
 
-def _alive(labels: Ints, boxes: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """Greedy suppression within each class of ``boxes [m, 4]``, best first: a mask ``[m]``."""
-    better, worse = _pairs_of_a_class(labels)
-    overlapping = _overlap(boxes, better, worse, threshold)
+def _alive(labels: Ints, boxes: Floats, settled: int, threshold: float) -> Ints:
+    """Greedy suppression within each class of ``boxes [m, 4]``, best first: the rows that live.
+
+    The first ``settled`` rows are known to.
+    """
+    corners = _Corners.of(boxes)
+    rows = np.arange(settled, len(labels))
+    if settled:
+        better, worse = np.nonzero(labels[:settled, None] == labels[settled:])
+        overlapping = _overlap(corners, better, rows[worse], threshold)
+        undecided = np.ones(len(rows), np.bool_)
+        undecided[worse[overlapping]] = False
+        rows = rows[undecided]
+    better, worse = _pairs_of_a_class(labels[rows])
+    overlapping = _overlap(corners, rows[better], rows[worse], threshold)
     better, worse = better[overlapping], worse[overlapping]
-    alive = np.ones(len(labels), np.bool_)
+    alive = np.ones(len(rows), np.bool_)
     while True:
         # Each round settles at least the next box of every chain, so this ends, and it ends at
         # the one answer: a box lives when no living better one overlaps it.
         now = np.ones_like(alive)
         now[worse[alive[better]]] = False
         if (now == alive).all():
-            return alive
+            return np.concatenate([np.arange(settled), rows[alive]])
         alive = now
 
 
@@ -144,10 +210,9 @@ def _pairs_of_a_class(labels: Ints) -> tuple[Ints, Ints]:
     return order[first], order[second]
 
 
-def _overlap(boxes: Floats, a: Ints, b: Ints, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether the IoU of ``boxes[a]`` and ``boxes[b]`` is above ``threshold``: ``[pairs]``."""
-    x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
-    area = (x1 - x0) * (y1 - y0)
+def _overlap(corners: _Corners, a: Ints, b: Ints, threshold: float) -> npt.NDArray[np.bool_]:
+    """Whether the IoU of boxes ``a`` and ``b`` is above ``threshold``: ``[pairs]``."""
+    x0, y0, x1, y1, area = corners
     width = np.minimum(x1[a], x1[b]) - np.maximum(x0[a], x0[b])
     height = np.minimum(y1[a], y1[b]) - np.maximum(y0[a], y0[b])
     intersection = np.maximum(width, 0) * np.maximum(height, 0)

@@ -11,10 +11,11 @@ import onnxruntime
 
 from multibox.card import ModelCard
 from multibox.engines.base import RawDetections
-from multibox.engines.graph import RAW, SCORES_AND_BOXES, WHOLE
+from multibox.engines.graph import RAW, WHOLE
 from multibox.engines.openvino_core import openvino_core
 from multibox.engines.raw_outputs import BoxDecoder, to_scores
 from multibox.engines.torch import TorchEngine
+from multibox.exporting.detection_graph import BOXES, SCORES
 from multibox.parity.compare import Parity, compare
 from multibox.parity.found import detections_of, found_in
 from multibox.parity.pictures import fixed_pictures
@@ -64,7 +65,7 @@ def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked
     outputs = engine.network(images)
     theirs = RawOutputs(*(output.numpy() for output in outputs))
     whole = open_file(file, WHOLE if nms else RAW)(images)
-    inner = open_file(file, (*RAW, *SCORES_AND_BOXES))(images) if nms else whole
+    inner = open_file(file, (*RAW, SCORES, BOXES))(images) if nms else whole
     ours = RawOutputs(inner["class_logits"], inner["box_offsets"])
     parity = compare(
         engine_version(),
@@ -79,7 +80,7 @@ def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked
     tolerance = TOLERANCES[precision]
     faults = _faults(parity, tolerance)
     if nms and not faults:
-        decoded = (inner["scores"], inner["boxes"])
+        decoded = (inner[SCORES], inner[BOXES])
         faults = _decoding_faults(card, theirs, decoded, tolerance)
     return Checked(parity, tuple(faults))
 

@@ -12,8 +12,8 @@ from multibox.parity.reference import Found, RawOutputs
 def detections_of(raw: RawOutputs, card: ModelCard) -> RawDetections:
     """Decode and suppress raw outputs as ``card`` says."""
     settings = card.postprocessing
-    boxes = BoxDecoder(card.default_boxes, settings)(raw.box_offsets)
-    return suppress(to_scores(raw.class_logits, settings), boxes, settings)
+    decode = BoxDecoder(card.default_boxes, settings)
+    return suppress(to_scores(raw.class_logits, settings), raw.box_offsets, decode, settings)
 
 
 def found_in(detections: RawDetections) -> list[Found]:
