@@ -30,7 +30,7 @@ from torchvision.ops import box_iou
 
 from multibox.default_boxes import default_boxes, to_corners
 from multibox.ssd.matching import DefaultBoxes, MatchingRule, match
-from multibox.ssd.multibox_loss import build_targets, multibox_loss
+from multibox.ssd.multibox_loss import build_targets, multibox_loss, pad_objects
 from multibox.zoo import new_card
 
 BATCH = 32
@@ -68,7 +68,7 @@ def make_batch(n: int) -> Batch:
 def multibox_step(batch: Batch, defaults: DefaultBoxes) -> Tensor:
     targets = build_targets(batch.boxes, batch.labels, defaults, (0.1, 0.1, 0.2, 0.2), RULE)
     loss = multibox_loss(batch.logits, batch.offsets, targets)
-    return (loss.confidence + loss.localisation) / max(1, targets.matches)
+    return (loss.confidence + loss.localisation) / targets.matches.clamp(min=1)
 
 
 def torchvision_matches(batch: Batch, corners: Tensor) -> list[Tensor]:
@@ -94,7 +94,8 @@ def compare_targets(batch: Batch, defaults: DefaultBoxes, corners: Tensor) -> di
     """The share of default boxes with the same target; all, wherever the rules are the same."""
     same, without_contest = [], 0
     for boxes, theirs in zip(batch.boxes, torchvision_matches(batch, corners), strict=True):
-        equal = match(boxes, defaults, RULE) == theirs
+        objects, labels = pad_objects([boxes], [torch.zeros(len(boxes))], boxes.device)
+        equal = match(objects, labels >= 0, defaults, RULE)[0] == theirs
         same.append(equal.float().mean().item())
         favourites = box_iou(boxes, corners).argmax(dim=1)
         if len(favourites.unique()) == len(boxes):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
@@ -17,10 +16,8 @@ from multibox.benchmarking.spread_weights import (
     spread_heads,
 )
 from multibox.card import CARD_KEY, ModelCard, PostProcessing
+from multibox.checkpoints import Checkpoint
 from multibox.detections import Detections
-from multibox.exporting.detection_graph import add_detection
-from multibox.exporting.network import network_graph
-from multibox.exporting.quantise import quantise
 from multibox.imaging import Image, to_network_input
 from multibox.importers import torchvision as importer
 from multibox.ssd.model import SSD
@@ -31,6 +28,13 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "SSD300-VGG16": detection.ssd300_vgg16,
     "SSDLite320-MobileNetV3": detection.ssdlite320_mobilenet_v3_large,
 }
+
+
+class Twins(NamedTuple):
+    """One detector with the same weights: torchvision's module, and ours as a checkpoint."""
+
+    module: nn.Module
+    checkpoint: Checkpoint
 
 
 class Peer(NamedTuple):
@@ -46,7 +50,7 @@ class Peer(NamedTuple):
     whole: dict[str, Path]
 
 
-def make_peer(name: str, picture: Image, folder: Path) -> Peer:
+def make_twins(name: str, picture: Image, folder: Path) -> Twins:
     """Random weights of 91 classes with which about 500 boxes of ``picture`` pass the threshold."""
     module = BUILDERS[name](
         weights=None, weights_backbone=None, num_classes=91, score_thresh=THRESHOLD
@@ -57,8 +61,22 @@ def make_peer(name: str, picture: Image, folder: Path) -> Peer:
     imported = importer.read(weights, None)
     settings = imported.card.postprocessing.model_copy(update={"score_threshold": THRESHOLD})
     card = imported.card.model_copy(update={"postprocessing": settings})
+    return Twins(module, Checkpoint(imported.arrays, card, weights))
+
+
+def make_peer(name: str, picture: Image, folder: Path) -> Peer:
+    """The twins of ``name``, and ours in 32 and 8 bits as the engines take it."""
+    # Not needed for twins alone, nor always installed where these are compared.
+    import onnx
+
+    from multibox.exporting.detection_graph import add_detection
+    from multibox.exporting.network import network_graph
+    from multibox.exporting.quantise import quantise
+
+    module, checkpoint = make_twins(name, picture, folder)
+    card = checkpoint.card
     ours = SSD(card)
-    ours.load_state_dict({key: torch.from_numpy(array) for key, array in imported.arrays.items()})
+    ours.load_state_dict({key: torch.from_numpy(array) for key, array in checkpoint.arrays.items()})
     graphs = {"fp32": network_graph(ours.eval())}
     # By the picture itself: nobody asks how accurate random weights are.
     graphs["int8"] = quantise(graphs["fp32"], [to_network_input(picture, card.preprocessing)])

@@ -23,3 +23,11 @@ class Interrupted(MultiboxError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class EndedElsewhere(MultiboxError):
+    """Another process of the run has ended it, says why, and gives ``exit_code``."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

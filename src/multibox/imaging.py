@@ -11,7 +11,9 @@ is missing with grey; one with flipped bits decodes in both.
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,7 +22,13 @@ import numpy.typing as npt
 from multibox import limits
 from multibox.card import Preprocessing
 from multibox.errors import ImageError
-from multibox.image_headers import HeaderError, ImageHeader, ShortHeaderError, parse_header
+from multibox.image_headers import (
+    HeaderError,
+    ImageHeader,
+    ShortHeaderError,
+    jpeg_scans,
+    parse_header,
+)
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,6 +44,18 @@ BACKGROUND = (255, 255, 255)
 MAX_PIXELS = limits.PICTURE_PIXELS
 """The largest picture read unless the caller says otherwise (300 MB as RGB)."""
 
+Reduction = Literal[1, 2, 4, 8]
+"""By how much a JPEG's sides are divided while it is decoded."""
+
+_REDUCED = {
+    1: 0,
+    # The decoder's bit for one half, one quarter, one eighth; colour is asked for beside it.
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+_MOST_SCANS = 20  # of a JPEG of MAX_PIXELS, more of a smaller one; encoders write about ten
+_BAND = 1 << 18  # pixels turned into RGB at a time: what comes between fits in a cache
 _HEAD_BYTES = 16_384  # holds the size of all but a few pictures with large metadata
 _COLOR_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11
 _FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or PNM"
@@ -56,14 +76,77 @@ def read_image(
     ``[H, W]`` or ``[H, W, 1]``, or with alpha ``[H, W, 4]``, of uint8 or uint16. An array that is
     already right is returned itself, not copied.
 
-    Raises ImageError where the picture cannot be read or has more than ``max_pixels`` pixels; a
-    file's size is known from its header before anything is decoded.
+    Raises ImageError where the picture cannot be read, has more than ``max_pixels`` pixels, or
+    takes more than eight bytes of memory for each of these; a file's size is known from its header
+    before anything is decoded.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, bytes):
-        return _decode(source, "image bytes", max_pixels)
-    return _decode(_read_bytes(Path(source)), str(source), max_pixels)
+        return read_encoded(source, "image bytes", max_pixels=max_pixels).decode()
+    data = read_bytes(Path(source), max_pixels=max_pixels)
+    return read_encoded(data, str(source), max_pixels=max_pixels).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPicture:
+    """The bytes of a picture file whose header has been read; no pixel is decoded yet."""
+
+    data: bytes
+    name: str
+    header: ImageHeader
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture, not reduced."""
+        return self.header.upright_size
+
+    def can_be_reduced(self, reduction: Reduction) -> bool:
+        """Whether pixel (i, j) of a reduced decode begins at ``reduction`` times (i, j).
+
+        JPEGs alone are decoded to a smaller size at less cost. Turning one whose sides are no
+        multiples would put the cells that are cut off at the edge first.
+        """
+        header = self.header
+        whole = header.width % reduction == header.height % reduction == 0
+        return header.format == "jpeg" and (header.orientation == 1 or whole)
+
+    def decode(self, reduction: Reduction = 1) -> Image:
+        """The upright RGB picture ``[H, W, 3]`` of uint8, C-contiguous.
+
+        A ``reduction`` above 1 makes its sides that much shorter, rounded up, at a part of the
+        time: cosines of each block that are too fine are left out, which is close to the mean of
+        ``reduction`` x ``reduction`` pixels. See ``can_be_reduced``.
+
+        Raises ImageError where the picture is damaged.
+        """
+        return _decode(self, reduction)
+
+
+def read_encoded(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> EncodedPicture:
+    """Look at the header of a picture file in memory; ``name`` is what errors call it.
+
+    Raises ImageError where it is no picture, or too large as ``read_image`` has it.
+    """
+    try:
+        header = parse_header(data)
+    except HeaderError as error:
+        raise _not_a_picture(name, error) from error
+    pixels = header.width * header.height
+    _check_size(header.width, header.height, max_pixels, name)
+    _check_bytes(len(data) + int(pixels * header.bytes_to_decode), max_pixels, name)
+    if header.format == "jpeg":
+        _check_scans(jpeg_scans(data) * pixels, max_pixels, name)
+    return EncodedPicture(data, name, header)
+
+
+def read_bytes(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The contents of a picture file; raises ImageError where they cannot be read, or too large."""
+    try:
+        _check_bytes(path.stat().st_size, max_pixels, str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -91,6 +174,7 @@ def read_header(path: Path | str) -> ImageHeader:
             try:
                 return parse_header(head)
             except ShortHeaderError:
+                _check_bytes(os.fstat(file.fileno()).st_size, MAX_PIXELS, str(path))
                 return parse_header(head + file.read())
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -170,38 +254,32 @@ def write_image(path: Path | str, image: Image, *, quality: int = 92) -> None:
         raise ImageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _decode(data: bytes, name: str, max_pixels: int) -> Image:
-    try:
-        header = parse_header(data)
-    except HeaderError as error:
-        raise _not_a_picture(name, error) from error
-    _check_size(header.width, header.height, max_pixels, name)
-    buffer = np.frombuffer(data, np.uint8)
+def _decode(picture: EncodedPicture, reduction: Reduction) -> Image:
+    header, name = picture.header, picture.name
+    buffer = np.frombuffer(picture.data, np.uint8)
     try:
         if header.format == "jpeg":
-            image = _decode_jpeg(buffer)
+            image = _decode_jpeg(buffer, reduction)
         else:
             image = _decode_any(buffer, header.format, name)
     except cv2.error as error:
         raise _damaged(name) from error
     if image is None:
         raise _damaged(name)
+    if header.format == "jpeg":
+        expected = (-(-header.height // reduction), -(-header.width // reduction))
+        if image.shape[:2] != expected:  # what is planned from the header must fit
+            raise _damaged(name)
     # OpenCV always turns a TIFF; every other picture is turned here, by the orientation that
     # image_size knows, so that the two cannot disagree.
     return image if header.format == "tiff" else _turn_upright(image, header.orientation)
 
 
-def _decode_jpeg(buffer: Image) -> Image | None:
+def _decode_jpeg(buffer: Image, reduction: Reduction) -> Image | None:
+    flags = cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[reduction]
     if _COLOR_RGB is not None:
-        return _maybe_uint8(cv2.imdecode(buffer, _COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION))
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return _maybe_uint8(cv2.imdecode(buffer, _COLOR_RGB | flags))
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | flags)
     return None if image is None else _uint8(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -218,10 +296,7 @@ def _decode_any(buffer: Image, format: str, name: str) -> Image | None:
         raise ImageError(
             f"{name}: its samples are {image.dtype}; convert the picture to 8 or 16 bits"
         )
-    if image.ndim == 3 and image.shape[2] in (3, 4):
-        swap = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        image = cv2.cvtColor(image, swap)
-    return _to_rgb8(image, name)
+    return _to_rgb8(image, name, reverse=True)
 
 
 def _from_array(array: npt.NDArray[np.generic], max_pixels: int) -> Image:
@@ -235,27 +310,44 @@ def _from_array(array: npt.NDArray[np.generic], max_pixels: int) -> Image:
     return _to_rgb8(array, name)
 
 
-def _to_rgb8(pixels: npt.NDArray[np.generic], name: str) -> Image:
-    """RGB, RGBA or grey of 8 or 16 bits -> RGB uint8."""
-    samples = pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16, copy=False) >> 8
-    image = np.ascontiguousarray(samples, np.uint8)
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    if channels == 1:
-        return _uint8(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
-    if channels == 3:
-        return image
-    if channels == 4:
-        return _compose(image)
-    raise ImageError(f"{name}: a picture of {channels} channels; convert it to RGB")
+# From RGB's order and from BGR's, by the number of channels.
+_TO_RGB: dict[int, tuple[int | None, int | None]] = {
+    1: (cv2.COLOR_GRAY2RGB, cv2.COLOR_GRAY2RGB),
+    3: (None, cv2.COLOR_BGR2RGB),
+    4: (None, cv2.COLOR_BGRA2RGBA),
+}
+
+
+def _to_rgb8(pixels: npt.NDArray[np.generic], name: str, *, reverse: bool = False) -> Image:
+    """RGB, RGBA or grey of 8 or 16 bits, or with ``reverse`` BGR or BGRA -> RGB uint8."""
+    height, width, channels = (*pixels.shape, 1)[:3]
+    if channels not in _TO_RGB:
+        raise ImageError(f"{name}: a picture of {channels} channels; convert it to RGB")
+    if channels == 3 and not reverse and pixels.dtype == np.uint8:
+        return _uint8(np.ascontiguousarray(pixels))
+    code = _TO_RGB[channels][reverse]
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        band = pixels[top : top + rows]
+        if band.dtype != np.uint8:
+            band = band.astype(np.uint16, copy=False) >> 8
+        image = np.ascontiguousarray(band, np.uint8)
+        if code is not None:
+            image = _uint8(cv2.cvtColor(image, code))
+        rgb[top : top + rows] = _compose(image) if channels == 4 else image
+    return rgb
 
 
 def _compose(rgba: Image) -> Image:
     """Alpha over BACKGROUND, rounded to the nearest level."""
-    colour, alpha = rgba[..., :3], rgba[..., 3:].astype(np.uint32)
+    colour, alpha = rgba[..., :3], rgba[..., 3:].astype(np.uint16)
     if alpha.min() == 255:
-        return np.ascontiguousarray(colour)
-    mixed = colour * alpha + np.array(BACKGROUND, np.uint32) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+        return colour
+    # Sums of at most 255 * 255 + 128, and this way of dividing them by 255, fit in 16 bits.
+    mixed = colour * alpha + np.array(BACKGROUND, np.uint16) * (255 - alpha) + 128
+    mixed += mixed >> 8
+    return _uint8((mixed >> 8).astype(np.uint8))
 
 
 def _turn_upright(image: Image, orientation: int) -> Image:
@@ -272,6 +364,21 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
             "make it smaller, or raise max_pixels or MULTIBOX_LIMITS"
         )
+
+
+def _check_bytes(size: int, max_pixels: int, name: str) -> None:
+    limit = limits.PICTURE_BYTES_A_PIXEL * max(max_pixels, MAX_PIXELS)
+    if size > limit:
+        raise ImageError(
+            f"{name}: reading it takes {size:,} bytes, more than the limit of {limit:,}; make it "
+            "smaller, or raise max_pixels or MULTIBOX_LIMITS"
+        )
+
+
+def _check_scans(scanned: int, max_pixels: int, name: str) -> None:
+    """A progressive JPEG may go over its picture again and again, which takes hours."""
+    if scanned > _MOST_SCANS * max(max_pixels, MAX_PIXELS):
+        raise ImageError(f"{name}: a JPEG of too many scans; save it anew, or as PNG")
 
 
 def _uint8(array: npt.NDArray[np.generic]) -> Image:

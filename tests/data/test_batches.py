@@ -20,6 +20,7 @@ from multibox.data.batches import (
 )
 from multibox.data.samples import Sample
 from multibox.errors import ImageError
+from multibox.imaging import read_image
 
 SIZE = (48, 64)
 
@@ -123,6 +124,34 @@ def test_a_picture_depends_on_its_key_alone(samples: list[Sample]) -> None:
     other_seed = TrainingPictures(samples, SIZE, augmentation=augmentation(), seed=5)
     assert not np.array_equal(forwards[keys[0]].image, other_seed[keys[0]].image)
     assert not np.array_equal(forwards[Key(0, 0)].image, forwards[Key(1, 0)].image)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_jpeg_is_decided_on_before_it_is_decoded(tmp_path: Path, exact: bool) -> None:
+    """The same as a decoded picture gives, exactly or nearly; in place of what was there."""
+    rng = np.random.default_rng(0)
+    pixels = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (320, 240))
+    cv2.imwrite(str(tmp_path / "a.jpg"), pixels)
+    boxes, labels = [[20, 30, 200, 180], [100, 10, 300, 220]], [0, 1]
+    lazy = Sample.of(tmp_path / "a.jpg", boxes, labels, width=320, height=240)
+    eager = replace(lazy, image=read_image(tmp_path / "a.jpg"))
+    chance = replace(augmentation(), exact=exact)
+    files, arrays = (
+        TrainingPictures([sample], SIZE, augmentation=each)
+        for sample, each in ((lazy, chance), (eager, augmentation()))
+    )
+    for epoch in range(30):
+        out = np.full((*SIZE, 3), 99, np.uint8)
+        picture = files.write(Key(epoch, 0), out)
+        expected = arrays[Key(epoch, 0)]
+        assert picture.image is out
+        np.testing.assert_array_equal(picture.labels, expected.labels)
+        if exact:
+            np.testing.assert_array_equal(out, expected.image)
+            np.testing.assert_array_equal(picture.boxes, expected.boxes)
+        else:
+            assert np.abs(out.astype(int) - expected.image).mean() < 8
+            np.testing.assert_allclose(picture.boxes, expected.boxes, atol=1 / 48)
 
 
 def test_shapes_types_and_ranges(samples: list[Sample]) -> None:

@@ -86,7 +86,7 @@ def test_listed_picture_without_xml_is_kept_and_said_and_without_picture_left_ou
     data = open_data(tmp_path, split="train")
     assert sorted(by_name(data)) == ["a", "unlabelled"]
     assert reasons(data) == [
-        ("unlabelled.xml", None, "no annotation file", "kept as pictures without objects"),
+        ("unlabelled.jpg", None, "no annotation file", "kept as pictures without objects"),
         ("gone.xml", None, "picture not found", "left out"),
     ]
 
@@ -140,7 +140,7 @@ def test_odd_names_survive(tmp_path):
         (("12.5", "1e1", " 20 ", "25"), [11.5, 9, 20, 25]),
         (("0", "0", "40", "30"), [0, 0, 40, 30]),  # floored at 0, silently
         (("7", "8", "7", "8"), "box without area"),
-        (("20", "8", "7", "18"), "box without area"),
+        (("20", "8", "7", "18"), "box inverted, its corners exchanged"),
         (("x", "8", "7", "18"), "box is not four numbers"),
         (("nan", "8", "7", "18"), "box is not four numbers"),
         (("60", "8", "70", "18"), "box outside the picture"),

@@ -9,6 +9,7 @@ exception that is not the package's own, {"done": {...}} at the end.
 import faulthandler
 import json
 import resource
+import signal
 import sys
 import traceback
 import warnings
@@ -17,13 +18,16 @@ from pathlib import Path
 import cv2
 from fuzz_mutations import mutated
 from fuzz_readers import TARGETS
+from fuzz_structures import restructured
 
 from multibox.errors import MultiboxError
 
 MEMORY = 1 << 30
 """Bytes that reading may take, beyond what the imports have taken."""
 SECONDS = 10
-"""What one file may take; the process ends with a traceback when it takes longer."""
+"""Of the processor: what one file may take; the process ends with a traceback when it takes more."""
+PATIENCE = 60
+"""Seconds by the clock, for what waits without computing; other work may slow a machine down."""
 
 
 def main(name: str, first: int, end: int, folder: Path) -> None:
@@ -35,11 +39,14 @@ def main(name: str, first: int, end: int, folder: Path) -> None:
     whole = path.read_bytes()
     target.read(path)  # what is not damaged can be read
     limit_memory()
+    # The traceback first, then the signal's own doing, which ends the process.
+    faulthandler.register(signal.SIGPROF, chain=True)
     refused = 0
     for number in range(first, end):
         say(reading=number)
-        path.write_bytes(mutated(whole, number))
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        path.write_bytes(damaged(whole, path.suffix, number))
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             target.read(path)
         except MultiboxError as error:
@@ -48,8 +55,17 @@ def main(name: str, first: int, end: int, folder: Path) -> None:
                 say(wrong=number, what=f"a message of several lines: {str(error)!r}")
         except BaseException:
             say(wrong=number, what=traceback.format_exc())
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
     say(done={"refused": refused, "peak": peak_memory(), "torch": "torch" in sys.modules})
+
+
+def damaged(whole: bytes, suffix: str, number: int) -> bytes:
+    """Odd numbers are damage that knows the format, and sometimes blind damage beside it."""
+    if number % 2 == 0:
+        return mutated(whole, number)
+    data = restructured(whole, suffix, number)
+    return mutated(data, number) if number % 10 == 1 else data
 
 
 def peak_memory() -> int:

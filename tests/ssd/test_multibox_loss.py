@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 
 from multibox import default_boxes as numpy_boxes
 from multibox.ssd.matching import DefaultBoxes, MatchingRule
-from multibox.ssd.multibox_loss import Targets, build_targets, multibox_loss
+from multibox.ssd.multibox_loss import _PAIRS_AT_ONCE, Targets, build_targets, multibox_loss
 from multibox.zoo import new_card
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
@@ -58,7 +58,7 @@ def make_batch(defaults: DefaultBoxes, counts: Sequence[int], seed: int = 0) -> 
 def ours(batch: Batch, defaults: DefaultBoxes) -> tuple[Targets, Tensor, Tensor]:
     targets = build_targets(batch.boxes, batch.labels, defaults, VARIANCES, MatchingRule())
     confidence, localisation = multibox_loss(batch.logits, batch.offsets, targets)
-    count = max(1, targets.matches)
+    count = targets.matches.clamp(min=1)
     return targets, confidence / count, localisation / count
 
 
@@ -96,24 +96,44 @@ def test_targets_by_hand() -> None:
     labels = [torch.zeros(0, dtype=torch.int64), torch.tensor([2])]
     targets = build_targets(boxes, labels, defaults, VARIANCES, MatchingRule())
     assert targets.classes.tolist() == [[0, 0], [0, 3]]  # background is 0, so label 2 is 3
-    assert targets.offsets.tolist() == [[0, 0, 0, 0]]
+    assert targets.offsets.tolist() == [[[0, 0, 0, 0]] * 2] * 2
     assert targets.matches == 1
 
 
-def test_offsets_follow_the_order_of_positives(defaults: DefaultBoxes) -> None:
-    batch = make_batch(defaults, (3, 2))
+def test_offsets_of_the_positives_and_nothing_elsewhere(defaults: DefaultBoxes) -> None:
+    batch = make_batch(defaults, (3, 0, 2))
     targets = build_targets(batch.boxes, batch.labels, defaults, VARIANCES, MatchingRule())
-    assert len(targets.classes.nonzero()) == len(targets.offsets)
-    perfect = torch.zeros(2, len(defaults), 4)
-    perfect[targets.classes > 0] = targets.offsets
-    assert float(multibox_loss(batch.logits, perfect, targets).localisation) == 0
+    assert targets.offsets.shape == (3, len(defaults), 4)
+    positive = targets.classes > 0
+    assert not targets.offsets[~positive].any()
+    assert targets.offsets[positive].any(dim=1).all()
+    assert float(multibox_loss(batch.logits, targets.offsets, targets).localisation) == 0
+
+
+@pytest.mark.parametrize("pairs", [1, 10_000, 2**25])
+def test_padding_and_parts_change_nothing(
+    defaults: DefaultBoxes, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    batch = make_batch(defaults, (2, 0, 9, 0, 1))
+    monkeypatch.setitem(_PAIRS_AT_ONCE, "cpu", pairs)
+    rule = MatchingRule(least_positives=3, negative_overlap=0.3)
+
+    def targets(part: slice) -> Targets:
+        return build_targets(batch.boxes[part], batch.labels[part], defaults, VARIANCES, rule)
+
+    together = targets(slice(None))
+    for i in range(5):
+        for ours, alone in zip(together, targets(slice(i, i + 1)), strict=True):
+            assert torch.equal(ours[i], alone[0])
 
 
 def test_by_hand() -> None:
     # One positive, seven background boxes: the three least certain of them count.
     logits = torch.zeros(1, 8, 2)
     logits[0, 1:, 0] = torch.arange(7.0)
-    targets = Targets(torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0]]), torch.tensor([[0.0, 0.5, 2, -4]]))
+    offsets = torch.full((1, 8, 4), 9.0)  # of the background: not looked at
+    offsets[0, 0] = torch.tensor([0.0, 0.5, 2, -4])
+    targets = Targets(torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0]]), offsets)
     loss = multibox_loss(logits, torch.zeros(1, 8, 4), targets)
     expected = np.log(2) + sum(np.log1p(np.exp(-margin)) for margin in (0, 1, 2))
     assert float(loss.confidence) == pytest.approx(expected)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from one_picture import match
 from torch import Tensor
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
@@ -20,7 +21,7 @@ from multibox import default_boxes as numpy_boxes
 from multibox.data.batches import Key, TrainingPictures
 from multibox.data.samples import Sample
 from multibox.ssd.hard_negative_mining import hard_negatives
-from multibox.ssd.matching import BACKGROUND, LEFT_OUT, DefaultBoxes, MatchingRule, match
+from multibox.ssd.matching import BACKGROUND, LEFT_OUT, DefaultBoxes, MatchingRule
 from multibox.ssd.multibox_loss import Targets, build_targets, multibox_loss
 from multibox.training.recipes import modern, paper
 from multibox.training.step import matching_rule
@@ -255,7 +256,7 @@ class TestZeroPositives:
         """One picture without objects; the margin of background over the one class."""
         n = len(background)
         logits = torch.stack([background, torch.zeros(n)], dim=1)[None].requires_grad_()
-        targets = Targets(torch.zeros(1, n, dtype=torch.int64), torch.zeros(0, 4))
+        targets = Targets(torch.zeros(1, n, dtype=torch.int64), torch.zeros(1, n, 4))
         return logits, torch.zeros(1, n, 4, requires_grad=True), targets
 
     @both
@@ -315,17 +316,17 @@ class TestNormaliser:
         logits, offsets = torch.randn(3, 40, 4), torch.randn(3, 40, 4)
         classes = torch.zeros(3, 40, dtype=torch.int64)
         classes[0, :6], classes[2, 9] = 2, 1
-        coded = torch.randn(7, 4)
+        coded = torch.randn(3, 40, 4)
         targets = Targets(classes, coded)
         assert targets.matches_by_picture.tolist() == [6, 0, 1]
         n = targets.matches_by_picture.clamp(min=1)
         loss = multibox_loss(logits, offsets, targets, weights=1 / (3 * n))
         expected = [0.0, 0.0]
-        for i, rows in ((0, coded[:6]), (2, coded[6:])):
-            alone = Targets(classes[i : i + 1], rows)
+        for i, count in ((0, 6), (2, 1)):
+            alone = Targets(classes[i : i + 1], coded[i : i + 1])
             sums = multibox_loss(logits[i : i + 1], offsets[i : i + 1], alone)
             for k, each in enumerate(sums):
-                expected[k] += each.item() / len(rows) / 3
+                expected[k] += each.item() / count / 3
         assert [each.item() for each in loss] == pytest.approx(expected, rel=1e-5)
 
 
@@ -343,7 +344,7 @@ class TestClassLoss:
         loss = by_column.sum(axis=1)
         negatives = sorted(loss[classes == 0], reverse=True)[: 3 * int((classes > 0).sum())]
         expected = loss[classes > 0].sum() + sum(negatives)
-        targets = Targets(torch.from_numpy(classes)[None], torch.zeros(int((classes > 0).sum()), 4))
+        targets = Targets(torch.from_numpy(classes)[None], torch.zeros(1, n, 4))
         ours = multibox_loss(
             torch.from_numpy(logits).float()[None],
             torch.zeros(1, n, 4),
@@ -353,7 +354,7 @@ class TestClassLoss:
         assert ours.confidence.item() == pytest.approx(expected, rel=1e-4)
 
     def test_softmax_and_sigmoid_by_hand(self) -> None:
-        targets = Targets(torch.tensor([[1]]), torch.zeros(1, 4))
+        targets = Targets(torch.tensor([[1]]), torch.zeros(1, 1, 4))
         logits = torch.tensor([[[0.0, 0.0]]])
         for scores, expected in (("softmax", np.log(2)), ("sigmoid", 2 * np.log(2))):
             loss = multibox_loss(logits, torch.zeros(1, 1, 4), targets, scores=scores)
@@ -361,6 +362,6 @@ class TestClassLoss:
 
     def test_huge_logits_do_not_overflow(self) -> None:
         logits = 1e4 * torch.randn(1, 20, 3)
-        targets = Targets(F.one_hot(torch.tensor([0]), 20), torch.zeros(1, 4))
+        targets = Targets(F.one_hot(torch.tensor([0]), 20), torch.zeros(1, 20, 4))
         loss = multibox_loss(logits, torch.zeros(1, 20, 4), targets, scores="sigmoid")
         assert bool(loss.confidence.isfinite())

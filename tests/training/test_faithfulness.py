@@ -72,7 +72,7 @@ def test_every_key_of_the_method_is_in_the_table() -> None:
     """All but what says how long, on what machine and with which data a run goes."""
     elsewhere = {
         *("name", "accumulate", "evaluate_every", "steps", "milestones", "precision", "metric"),
-        *("augment", "workers", "skip_non_finite", "train_split", "val_split"),
+        *("augment", "workers", "cache_files", "skip_non_finite", "train_split", "val_split"),
     }
     keys = {key for key in Recipe.model_fields if key not in elsewhere}
     assert {f"`{key}`" for key in keys} <= set(SWITCHES.values())

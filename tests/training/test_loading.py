@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from multibox.data import Sample
 from multibox.data.augmentation import Augmentation
 from multibox.data.batches import Key, TrainingPictures, remaining_batches
+from multibox.data.file_cache import FileCache
 from multibox.errors import ImageError
 from multibox.training.loading import Batch, default_workers, load_batches
 
@@ -18,7 +20,9 @@ SIZE = (32, 40)
 
 def loaded(pictures: TrainingPictures, workers: int) -> list[Batch]:
     keys = remaining_batches(len(pictures), 4, seed=1, epochs=2, steps_done=1)
-    return list(load_batches(pictures, keys, workers=workers, pinned=False))
+    batches = load_batches(pictures, keys, workers=workers, pinned=False)
+    # Their memory is used again.
+    return [batch._replace(images=batch.images.clone()) for batch in batches]
 
 
 def test_the_batches_are_the_same_with_any_number_of_workers(samples: list[Sample]) -> None:
@@ -32,6 +36,22 @@ def test_the_batches_are_the_same_with_any_number_of_workers(samples: list[Sampl
             for ours, theirs in ((one.boxes, two.boxes), (one.labels, two.labels)):
                 assert all(map(torch.equal, ours, theirs))
                 assert len(ours) == 4
+
+
+def test_the_memory_of_a_batch_is_used_again_and_never_too_early(samples: list[Sample]) -> None:
+    pictures = TrainingPictures(
+        samples, SIZE, augmentation=Augmentation(SIZE, (0, 0, 0)), cache=FileCache(8, 10**6)
+    )
+    keys = [[Key(epoch, epoch % 8), Key(epoch, (epoch + 3) % 8)] for epoch in range(12)]
+    places = []
+    batches = load_batches(pictures, iter(keys), workers=1, pinned=False)
+    for number, batch in enumerate(batches):
+        time.sleep(0.02)  # the worker is as far ahead as it may be
+        for image, key in zip(batch.images, keys[number], strict=True):
+            np.testing.assert_array_equal(image.numpy(), pictures[key].image)
+        places.append(batch.images.data_ptr())
+    assert places[:5] == places[5:10]
+    assert len(set(places)) == 5
 
 
 def test_the_pictures_are_those_of_the_keys(samples: list[Sample]) -> None:
@@ -49,12 +69,17 @@ def test_a_picture_that_cannot_be_read_is_one_line(
 ) -> None:
     gone = Sample.of(tmp_path / "gone.jpg", [], [], width=9, height=9)
     pictures = TrainingPictures([*samples, gone], SIZE, augmentation=None)
-    keys: Iterator[list[Key]] = iter([[Key(0, 0)], [Key(0, 1), Key(0, len(samples))]])
+    keys: Iterator[list[Key]] = iter([[Key(0, 0), Key(0, 3)], [Key(0, 1), Key(0, len(samples))]])
     batches = load_batches(pictures, keys, workers=workers, pinned=False)
-    assert len(next(batches).images) == 1
+    assert len(next(batches).images) == 2
     with pytest.raises(ImageError, match=r"gone\.jpg") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
+
+
+def test_no_batches_are_none(samples: list[Sample]) -> None:
+    pictures = TrainingPictures(samples, SIZE, augmentation=None)
+    assert list(load_batches(pictures, iter([]), workers=1, pinned=False)) == []
 
 
 @given(pictures=st.integers(1, 20), of=st.integers(1, 6))
@@ -79,3 +104,11 @@ def test_the_network_keeps_most_of_few_cores(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert default_workers() == expected
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 1), (16, 15), (128, 16)])
+def test_an_accelerator_leaves_the_cores_to_the_workers(
+    cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_workers(accelerated=True) == expected

@@ -98,6 +98,18 @@ def test_the_number_of_workers_may_change(tmp_path: Path) -> None:
     assert claim_folder(begun(tmp_path / "run"), changed, resume=True)
 
 
+def test_the_memory_for_files_may_change(tmp_path: Path) -> None:
+    changed = CONFIG | {"recipe": CONFIG["recipe"] | {"cache_files": 500}}
+    assert claim_folder(begun(tmp_path / "run"), changed, resume=True)
+
+
+def test_a_run_begun_before_there_were_quick_pixels_has_exact_ones(tmp_path: Path) -> None:
+    exact = CONFIG | {"recipe": CONFIG["recipe"] | {"exact_pixels": True}}
+    assert claim_folder(begun(tmp_path / "run"), exact, resume=True)
+    quick = CONFIG | {"recipe": CONFIG["recipe"] | {"exact_pixels": False}}
+    assert "recipe.exact_pixels = True, not False" in refusal(tmp_path / "run", quick, resume=True)
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text('{"mult')])
 def test_a_state_without_its_configuration(tmp_path: Path, damage: Any) -> None:
     folder = begun(tmp_path / "run")

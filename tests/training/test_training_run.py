@@ -47,6 +47,7 @@ def test_the_folder_holds_all_that_was_promised(finished: TrainResult) -> None:
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     assert names - events == {
+        ".lock",
         "config.json",
         "metrics.csv",
         "best.safetensors",

@@ -21,13 +21,13 @@ from multibox.engines import (
     open_engine,
     read_exported,
 )
-from multibox.engines import Precision as FloatPrecision
 from multibox.errors import InputError
 from multibox.imaging import Image, to_network_input
 from multibox.importers.published import is_published_name
 from multibox.importing import local_checkpoint
 
 EngineKind = Literal["onnxruntime", "openvino", "torch"]
+FloatPrecision = Literal["fp32", "bf16"]
 PASSING = 500
 """Boxes of a picture that pass the threshold in a network with made-up weights."""
 

@@ -5,6 +5,7 @@ Convolutions and matrix products count, as everybody counts them; elementwise la
 
 import json
 import tempfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ def of_openvino(path: Path) -> int:
 
 def of_torch(engine: Engine, example: Image) -> int:
     """Of the torch engine's module, from what each layer puts out for ``example``."""
+    return of_module(engine.module, lambda: engine.network(example))  # type: ignore[attr-defined]
+
+
+def of_module(module: Any, run: Callable[[], object]) -> int:
+    """Of a ``torch.nn.Module``, from what each layer puts out during ``run()``."""
     total = 0
 
     def count(layer: Any, _: Any, output: Any) -> None:
@@ -77,14 +83,13 @@ def of_torch(engine: Engine, example: Image) -> int:
         positions = prod(output.shape[2:]) if weight.ndim == 4 else prod(output.shape[:-1])
         total += weight.numel() * positions
 
-    module: Any = engine.module  # type: ignore[attr-defined]
     layers = [
         layer for layer in module.modules() if getattr(layer, "weight", None) is not None
         and layer.weight.ndim in (2, 4)
     ]  # fmt: skip
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
-        engine.network(example)
+        run()
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,7 +1,7 @@
 """``multibox bench``: how fast a model is, stage by stage, beside the processor's own peak."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -17,7 +17,9 @@ _TABLE_WIDTH = 120
 def bench(
     *models: str,
     engines: str | None = None,
+    train: Annotated[bool, Parameter(negative=())] = False,
     batch_sizes: str = "1",
+    batch_size: int | None = None,
     threads: int | None = None,
     seconds: float = 10,
     picture: Path | None = None,
@@ -32,6 +34,11 @@ def bench(
     engines
         Engines with commas between them, each with an optional precision:
         onnxruntime,openvino:bf16. What can run the model by default.
+    train
+        Measure a step of training of one of the zoo's detectors instead, with torchvision's
+        reference loop beside it where that has the detector.
+    batch_size
+        Pictures of a step of training; 8 on a CPU and 32 on an accelerator by default.
     batch_sizes
         Pictures at once, with commas between several sizes: 1,8.
     threads
@@ -45,6 +52,11 @@ def bench(
     """
     if not models:
         raise InputError("bench takes a model: a checkpoint, an exported file, or a name")
+    if train:
+        _bench_training(models, batch_size, threads, seconds, json)
+        return
+    if batch_size is not None:
+        raise InputError("--batch-size goes with --train; without it: --batch-sizes 1,8")
     report = measure(
         models,
         engines=None if engines is None else engines.split(","),
@@ -54,11 +66,58 @@ def bench(
         picture=picture,
     )
     _show(report)
-    if json is not None:
-        try:
-            files.write_json(json, report.model_dump(mode="json"))
-        except OSError as error:
-            raise InputError(f"{json}: cannot be written ({error.strerror})") from error
+    _write(json, report.model_dump(mode="json"))
+
+
+def _bench_training(
+    models: tuple[str, ...],
+    batch_size: int | None,
+    threads: int | None,
+    seconds: float,
+    json: Path | None,
+) -> None:
+    from multibox.benchmarking.train import bench_training
+    from multibox.benchmarking.train import table as training_table
+
+    if len(models) > 1:
+        raise InputError("bench --train takes one detector of the zoo at a time")
+    report = bench_training(models[0], batch_size=batch_size, threads=threads, seconds=seconds)
+    machine, (height, width) = report.machine, report.image_size
+    console = _console()
+    console.print(
+        f"{machine.processor}, {machine.cores} cores; {report.threads} threads; on {report.device}"
+    )
+    if report.peak is not None:
+        speed = report.peak.operations_per_second / 1e9
+        console.print(
+            f"peak {report.precision}: {speed:,.0f} GOP/s "
+            f"({report.peak.engine}, {report.peak.kernel})"
+        )
+    console.print(
+        f"{report.model} {width} x {height}, {report.classes} classes, "
+        f"{report.batch_size} pictures a step, "
+        f"{report.multiply_adds / 1e9:.3f} G multiply-adds a picture forward"
+    )
+    console.print("milliseconds of the median step; pictures in memory, random weights")
+    console.print(training_table(report))
+    if report.times_torchvision is not None:
+        console.print(f"{report.times_torchvision:.2f} times torchvision's reference loop")
+    _write(json, report.model_dump(mode="json"))
+
+
+def _write(path: Path | None, values: dict[str, Any]) -> None:
+    if path is None:
+        return
+    try:
+        files.write_json(path, values)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _console() -> Console:
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.width = max(console.width, _TABLE_WIDTH)  # wrapped figures cannot be read
+    return console
 
 
 def _numbers(text: str) -> list[int]:
@@ -71,8 +130,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(report: Report) -> None:
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.width = max(console.width, _TABLE_WIDTH)  # wrapped figures cannot be read
+    console = _console()
     machine = report.machine
     console.print(f"{machine.processor}, {machine.cores} cores; {report.threads} threads")
     for peak in report.peaks:

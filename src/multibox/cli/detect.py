@@ -1,11 +1,9 @@
-"""``multibox detect``: find objects in pictures."""
+"""``multibox detect``: find objects in pictures and videos."""
 
 import json
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -15,13 +13,14 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from multibox.cli.sources import PictureFile, find_pictures
+from multibox.cli.read_ahead import Decoded, read_ahead
+from multibox.cli.sources import PictureFile, find_pictures, is_video
 from multibox.detections import Detections
 from multibox.detector import load
 from multibox.drawing import draw_detections
 from multibox.engines import EngineName, Goal, Precision
 from multibox.errors import ImageError, InputError
-from multibox.imaging import Image, read_image, write_image
+from multibox.imaging import Image, write_image
 
 BATCH_SIZE = 4  # decoded at full size, so few: a picture can take 300 MB
 BEST_BELOW = 3
@@ -38,12 +37,12 @@ def detect(
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     precision: Precision = "fp32",
 ) -> int:
-    """Find objects in pictures.
+    """Find objects in pictures and videos.
 
     Parameters
     ----------
     sources
-        Pictures, folders (with all that lies below them) or quoted globs.
+        Pictures, videos, folders (with all pictures that lie below them) or quoted globs.
     model
         A checkpoint (.safetensors), an exported file (.onnx, .xml), or published weights.
     score
@@ -51,7 +50,7 @@ def detect(
     out
         Folder for the annotated pictures; "detections" when --jsonl is not given either.
     jsonl
-        Write one JSON line for each picture to this file, or to stdout for "-".
+        Write one JSON line for each picture, or frame of a video, to this file; "-" is stdout.
     engine
         What runs the network: torch runs checkpoints, the others what multibox export wrote.
     goal
@@ -59,7 +58,7 @@ def detect(
     threads
         How many; by default one for each processor.
     precision
-        What float32 layers compute in; bf16 is faster on recent processors, with openvino.
+        What float32 layers compute in; bf16 is faster on recent processors and GPUs, fp16 on GPUs.
     """
     if jsonl is not None and jsonl.startswith("-") and jsonl != "-":
         raise InputError(f'--jsonl needs a file or "-", not {jsonl}')
@@ -68,13 +67,14 @@ def detect(
     if out is None and jsonl is None:
         out = Path("detections")
     pictures = find_pictures(sources, leave_out=out)
+    videos = any(is_video(picture.given) for picture in pictures)
     detector = load(
         model,
         engine=engine,
         goal=goal,
         threads=threads,
         precision=precision,
-        pictures=len(pictures),
+        pictures=None if videos else len(pictures),
     )
     annotated = None if out is None else _AnnotatedPictures(out, pictures)
 
@@ -83,22 +83,25 @@ def detect(
     with (
         _open_jsonl(jsonl) as lines,
         Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
+        closing(read_ahead(pictures, BATCH_SIZE)) as decoded,
     ):
-        task = progress.add_task("detecting", total=len(pictures))
-        decoded = _read_ahead(pictures)
+        # Nobody knows how many frames a video has before it was read.
+        task = progress.add_task("detecting", total=None if videos else len(pictures))
         while batch := list(islice(decoded, BATCH_SIZE)):
-            images = [image for _, image in batch if not isinstance(image, ImageError)]
+            images = [each.image for each in batch if not isinstance(each.image, ImageError)]
             found = iter(detector(images, score=0))
-            for picture, image in batch:
+            for each in batch:
+                picture, image, _ = each
                 if isinstance(image, ImageError):
                     unreadable += 1
                     print("multibox:", image, file=sys.stderr)
-                    _write_line(lines, {"image": picture.given, "error": str(image)})
+                    _write_line(lines, {**_source(each), "error": str(image)})
                     continue
                 candidates = next(found)
                 kept = candidates.above(score)
-                console.print(f"{picture.given}: {_summary(kept, candidates, score)}")
-                _write_line(lines, {"image": picture.given, **kept.to_dict()})
+                which = "" if each.frame is None else f" {each.frame}"
+                console.print(f"{picture.given}{which}: {_summary(kept, candidates, score)}")
+                _write_line(lines, {**_source(each), **kept.to_dict()})
                 if annotated is not None:
                     annotated.write(picture, draw_detections(image, kept))
             progress.advance(task, len(batch))
@@ -129,29 +132,6 @@ class _AnnotatedPictures:
         write_image(path, image)
 
 
-def _read_ahead(
-    pictures: Sequence[PictureFile],
-) -> Iterator[tuple[PictureFile, Image | ImageError]]:
-    """Every picture, decoded while the network is busy with those before it."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        coming: deque[tuple[PictureFile, Future[Image | ImageError]]] = deque()
-        rest = iter(pictures)
-        while True:
-            for picture in islice(rest, BATCH_SIZE - len(coming)):
-                coming.append((picture, pool.submit(_read, picture.given)))
-            if not coming:
-                return
-            picture, image = coming.popleft()
-            yield picture, image.result()
-
-
-def _read(path: str) -> Image | ImageError:
-    try:
-        return read_image(path)
-    except ImageError as error:
-        return error
-
-
 @contextmanager
 def _open_jsonl(jsonl: str | None) -> Iterator[TextIO | None]:
     if jsonl is None or jsonl == "-":
@@ -170,6 +150,12 @@ def _write_line(lines: TextIO | None, fields: dict[str, object]) -> None:
     if lines is not None:
         # Flushed, so that who follows the lines is up to date and an interrupt loses none.
         print(json.dumps(fields), file=lines, flush=True)
+
+
+def _source(decoded: Decoded) -> dict[str, object]:
+    """The fields that say which picture, or which frame of a video, a line is about."""
+    place: dict[str, object] = {"image": decoded.file.given}
+    return place if decoded.frame is None else {**place, "frame": decoded.frame}
 
 
 def _summary(kept: Detections, candidates: Detections, score: float) -> str:

@@ -49,7 +49,7 @@ def evaluate(
     threads
         How many; by default one for each processor.
     precision
-        What float32 layers compute in; bf16 is faster on recent processors, with openvino.
+        What float32 layers compute in; bf16 is faster on recent processors and GPUs, fp16 on GPUs.
     """
     dataset = open_for_evaluation(data, split)
     messages = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)

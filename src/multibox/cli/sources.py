@@ -1,4 +1,4 @@
-"""From what was given to ``detect`` (pictures, folders, globs) to the pictures."""
+"""From what was given to ``detect`` (pictures, videos, folders, globs) to the files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,15 @@ from typing import NamedTuple
 from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
+"""Lower-case file name endings of the videos that are read; FFmpeg, within OpenCV, does it."""
+
 
 class PictureFile(NamedTuple):
-    """``given`` is the path exactly as given, ``relative`` its place below the source."""
+    """A picture or a video.
+
+    ``given`` is the path exactly as given, ``relative`` its place below the source.
+    """
 
     given: str
     relative: Path
@@ -19,6 +25,8 @@ class PictureFile(NamedTuple):
 
 def find_pictures(sources: Sequence[str], leave_out: Path | None = None) -> list[PictureFile]:
     """The pictures of all ``sources``, in their order; those of a folder or a glob are sorted.
+
+    Videos are found where they are named, or match a glob, not in folders.
 
     A path that is not there is kept as long as another one is: it becomes one unreadable picture.
     ``leave_out`` is a folder that is not looked into: where annotated pictures are written.
@@ -44,7 +52,11 @@ def _expand(source: str, leave_out: Path | None) -> list[PictureFile]:
     elif has_magic(source) and not Path(source).exists():
         what = "matches no pictures"
         matches = sorted(glob(source, recursive=True))  # noqa: PTH207 (knows no absolute globs)
-        found = [PictureFile(m, Path(Path(m).name)) for m in matches if _is_picture(Path(m))]
+        found = [
+            PictureFile(m, Path(Path(m).name))
+            for m in matches
+            if _is_picture(Path(m)) or is_video(m)
+        ]
     else:
         return [PictureFile(source, Path(Path(source).name))]
     if not found:
@@ -62,6 +74,11 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             and (leave_out is None or Path(parent, name).resolve() != leave_out.resolve())
         ]
         yield from (Path(parent, f).relative_to(folder) for f in files if _is_picture(Path(f)))
+
+
+def is_video(path: str) -> bool:
+    """Whether the name is that of a video."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _is_picture(path: Path) -> bool:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from pydantic import Field, create_model
 
 from multibox.data.policies import Policies
-from multibox.errors import InputError
+from multibox.errors import EndedElsewhere, InputError, Interrupted
 from multibox.training.interruption import ending_when_terminated
 from multibox.training.recipe_cards import choose
 from multibox.training.recipes import Recipe
@@ -50,7 +50,7 @@ def train(
     seed: int = 0,
     resume: Annotated[bool, Parameter(negative=())] = False,
     options: Annotated[RecipeOptions | None, Parameter(name="*", group="Recipe keys")] = None,
-) -> None:
+) -> int | None:
     """Train a detector on labelled pictures and leave everything about it in a run folder.
 
     Parameters
@@ -102,26 +102,35 @@ def train(
             f'training needs {error.name}, which is not installed: pip install "multibox[train]"'
         ) from error
 
-    result = run_training(
-        data,
-        model=model,
-        backbone=backbone,
-        weights=weights,
-        classes=None if classes is None else _split_names(classes),
-        image_size=size,
-        default_boxes=default_boxes,
-        policies=policies,
-        out=out,
-        recipe=recipe,
-        seed=seed,
-        resume=resume,
-        report=lambda line: print(line, file=sys.stderr),
-        quiet=False,
-        **keys,
-    )
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        result = run_training(
+            data,
+            model=model,
+            backbone=backbone,
+            weights=weights,
+            classes=None if classes is None else _split_names(classes),
+            image_size=size,
+            default_boxes=default_boxes,
+            policies=policies,
+            out=out,
+            recipe=recipe,
+            seed=seed,
+            resume=resume,
+            report=lambda line: print(line, file=sys.stderr),
+            quiet=False,
+            **keys,
+        )
+    except EndedElsewhere as error:
+        return error.exit_code  # One line, from the process that has the reason.
+    except Interrupted as error:
+        if first:
+            raise
+        return error.exit_code
     best = "" if result.best_map is None else f" (mAP {result.best_map:.4f} on validation)"
-    if os.environ.get("RANK", "0") == "0":
+    if first:
         print(f"best weights: {result.best}{best}")
+    return None
 
 
 def _image_size(text: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Which pictures make up which step, and each picture made ready for the network."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,10 @@ import numpy.typing as npt
 
 from multibox.boxes import Boxes
 from multibox.data.augmentation import Augmentation, plain_resize
+from multibox.data.file_cache import FileCache
 from multibox.data.samples import Sample
 from multibox.data.seeding import sample_rng
-from multibox.imaging import read_image
+from multibox.imaging import EncodedPicture, Image, read_bytes, read_encoded, read_image
 
 ExtraAugmentation = Callable[
     [npt.NDArray[np.uint8], Sample, np.random.Generator], tuple[npt.NDArray[np.uint8], Sample]
@@ -63,41 +65,67 @@ class TrainingPictures:
         extra: ExtraAugmentation | None = None,
         train_difficult: bool = True,
         seed: int = 0,
+        cache: FileCache | None = None,
     ) -> None:
         self.samples = samples
-        self._size = size
+        self.size = size
+        """Height and width of the network's input."""
         self._augmentation = augmentation
         self._extra = extra
         self._train_difficult = train_difficult
         self._seed = seed
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> TrainingPicture:
-        image, sample = self.prepared(key)
-        height, width = self._size
+        return self.write(key)
+
+    def write(self, key: Key, out: Image | None = None) -> TrainingPicture:
+        """The picture of ``key``, written to ``out``, uint8 ``[h, w, 3]``, where that is given."""
+        image, sample = self.prepared(key, out)
+        height, width = self.size
         scale = np.array([width, height, width, height], np.float32)
         boxes: Boxes = sample.boxes / scale
         # An object without area, or outside the picture, cannot be coded.
         coded = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(axis=1)
         return TrainingPicture(image, boxes[coded], sample.labels[coded])
 
-    def prepared(self, key: Key) -> tuple[npt.NDArray[np.uint8], Sample]:
+    def prepared(self, key: Key, out: Image | None = None) -> tuple[Image, Sample]:
         """The picture and its objects in the frame of the network's input."""
         sample = self.samples[key.picture]
-        image = read_image(sample.image)
         # A crowd's box holds many objects; learning it as one would teach a wrong size.
         learned = ~sample.crowd
         if not self._train_difficult:
             learned &= ~sample.difficult
         sample = sample.select(learned)
         rng = sample_rng(self._seed, key.epoch, key.picture)
+        augmentation = self._augmentation
+        picture = self._open(key.picture)
+        if isinstance(picture, EncodedPicture):
+            if augmentation is not None and self._extra is None:
+                # Its size is enough to decide by; then no more is decoded than will be seen.
+                decision = augmentation.decide(*picture.size, sample, rng)
+                placement = augmentation.plan(decision, picture)
+                image = picture.decode(placement.reduction)
+                return augmentation.apply(decision, image, sample, placement=placement, out=out)
+            picture = picture.decode()
         if self._extra is not None:
-            image, sample = self._extra(image, sample, rng)
-        if self._augmentation is None:
-            return plain_resize(image, sample, self._size)
-        return self._augmentation(image, sample, rng)
+            picture, sample = self._extra(picture, sample, rng)
+        if augmentation is None:
+            return plain_resize(picture, sample, self.size, out=out)
+        return augmentation(picture, sample, rng, out=out)
+
+    def _open(self, number: int) -> EncodedPicture | Image:
+        """A JPEG not yet decoded, anything else as pixels."""
+        source = self.samples[number].image
+        if not isinstance(source, Path):
+            return read_image(source)
+        data = read_bytes(source) if self._cache is None else self._cache.read(number, source)
+        encoded = read_encoded(data, str(source))
+        # Of other formats the header is not always what decoding gives.
+        return encoded if encoded.header.format == "jpeg" else encoded.decode()
 
 
 def share_of_rank(batch: Sequence[Key], rank: int, ranks: int) -> list[Key]:

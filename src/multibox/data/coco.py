@@ -14,12 +14,20 @@ import mmap
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from multibox import limits
-from multibox.data.files import is_below, is_visible, read_label_bytes, relative_id, subfolders
+from multibox.data.coco_ids import Id, counted_from_zero, other_ids, repeated_ids
+from multibox.data.files import (
+    is_below,
+    is_visible,
+    read_label_bytes,
+    relative_id,
+    subfolders,
+)
 from multibox.data.labels import (
     NOT_NUMBERS,
     NOT_READ,
@@ -36,9 +44,8 @@ from multibox.data.splits import UNSPLIT, canonical, is_split_name, split_of
 from multibox.errors import InputError
 
 _KEYS = ("images", "annotations", "categories")
+_ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")  # of those that JSON knows, what tools write
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
-
-_Id = int | str
 
 
 def recognise(path: Path) -> str | None:
@@ -77,12 +84,15 @@ def read(path: Path) -> Catalogue:
         splits={split: reader.pictures for split, reader in readers.items()},
         notes=tuple(notes),
         problems=tuple(problems),
-        remarks=tuple(remark for reader in readers.values() for remark in reader.remarks),
+        remarks=(
+            *(remark for reader in readers.values() for remark in reader.remarks),
+            *other_ids({reader.path: reader.categories for reader in readers.values()}),
+        ),
         names_file=str(next(iter(files.values()))),
     )
 
 
-def _place(category: tuple[_Id, str]) -> tuple[bool, _Id, str]:
+def _place(category: tuple[Id, str]) -> tuple[bool, Id, str]:
     """What categories are sorted by: ids that are numbers first, as they do not compare to text."""
     id, name = category
     return isinstance(id, str), id, name
@@ -104,10 +114,15 @@ def _label_files(path: Path) -> list[Path]:
 
 def _has_coco_keys(path: Path) -> bool:
     """Whether the keys occur in the file: much quicker than parsing hundreds of megabytes."""
+    if not path.is_file():  # a pipe would be waited for without end
+        return False
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return all(data.find(f'"{key}"'.encode()) >= 0 for key in _KEYS)
+                return any(
+                    all(data.find(f'"{key}"'.encode(form)) >= 0 for key in _KEYS)
+                    for form in _ENCODINGS
+                )
         except ValueError:  # an empty file cannot be mapped
             return False
 
@@ -151,12 +166,15 @@ class _CocoFile:
         content = _parse(path)
         self.path = path
         self.problems: list[Problem] = []
-        self.categories: dict[_Id, str] = {}
+        self.categories: dict[Id, str] = {}
         self.groups: set[str] = set()
+        spelt_names: dict[Id, str] = {}
         for category in _dicts(content, "categories", path):
-            id, name = _id(category.get("id")), str(category.get("name", "")).strip()
+            id, spelt = _id(category.get("id")), str(category.get("name", ""))
+            name = spelt.strip()
             if id is None or not name:
                 raise InputError(f"{path}: a category without an id or a name: {category}")
+            spelt_names[id] = spelt
             if self.categories.setdefault(id, name) != name:
                 reason, action = "category id with two names", "the first name used"
                 value = f"{id}: {self.categories[id]!r} and {name!r}"
@@ -165,16 +183,17 @@ class _CocoFile:
                 )
             if (group := str(category.get("supercategory", "")).strip()) != name:
                 self.groups.add(group)
-        self.problems += named_twice(str(path), self.categories.values())
+        self.problems += named_twice(str(path), spelt_names.values())
         images = self._images(content)
-        objects: dict[_Id, list[LabelledObject]] = {id: [] for id in images}
-        dropped: dict[_Id, list[Problem]] = {}
+        objects: dict[Id, list[LabelledObject]] = {id: [] for id in images}
+        dropped: dict[Id, list[Problem]] = {}
         for index, annotation in enumerate(_dicts(content, "annotations", path)):
             id = _id(annotation.get("image_id"))
             if id is None or id not in images:
                 reason = "annotation of an image that is not listed"
+                value = f"image_id {annotation.get('image_id')!r}"[:60]
                 self.problems.append(
-                    Problem(str(path), index, reason, "dropped", "label-without-image")
+                    Problem(str(path), index, reason, "dropped", "label-without-image", value)
                 )
                 continue
             read = self._object(annotation, index)
@@ -187,27 +206,47 @@ class _CocoFile:
                     Problem(file, index, reason, "dropped", kind, value)
                 )
         self.used = {_id(item.get("category_id")) for item in content["annotations"]}
-        self.remarks = tuple(_counted_from_zero(content, self.used, str(path)))
-        self.pictures = []
+        annotation_ids = [_id(item.get("id")) for item in content["annotations"]]
+        self.remarks = [
+            *counted_from_zero(self.used, annotation_ids, str(path)),
+            *repeated_ids(annotation_ids, str(path)),
+        ]
+        if not images:
+            reason = "no images in it"
+            self.remarks.append(Problem(str(path), None, reason, "left empty", "bad-label-file"))
+        self.pictures: list[LabelledPicture] = []
+        named: set[Path] = set()
         folders = _picture_folders(path, root, split)
         base = _base(path, root)
         for id, image in images.items():
             name = str(image.get("file_name", ""))
             found = _find_picture(name, folders, base)
+            if found in named:
+                reason, action = "the same picture listed twice", "each with its own objects"
+                file = self._label_file(image)
+                self.remarks.append(Problem(file, None, reason, action, "duplicate-image"))
+            if found is not None:
+                named.add(found)
+            problems = dropped.get(id, [])
+            size, stated = _size(image)
+            if size is None and stated:
+                reason, action = "size in the label is no number", "the picture's own size used"
+                problem = Problem(self._label_file(image), None, reason, action, "size-mismatch")
+                problems = [*problems, replace(problem, value=stated)]
             self.pictures.append(
                 LabelledPicture(
                     image=found,
                     id=relative_id(found, base) if found else name,
                     label_file=self._label_file(image),
                     objects=objects[id],
-                    size=_size(image),
-                    problems=tuple(dropped.get(id, ())),
+                    size=size,
+                    problems=tuple(problems),
                 )
             )
 
-    def _images(self, content: dict[str, Any]) -> dict[_Id, dict[str, Any]]:
+    def _images(self, content: dict[str, Any]) -> dict[Id, dict[str, Any]]:
         """The images by id, without those that have none of their own: no annotation is theirs."""
-        images: dict[_Id, dict[str, Any]] = {}
+        images: dict[Id, dict[str, Any]] = {}
         for image in _dicts(content, "images", self.path):
             id = _id(image.get("id"))
             if id is not None and id not in images:
@@ -247,17 +286,6 @@ class _CocoFile:
         return f"{self.path}: {image.get('file_name')}"
 
 
-def _counted_from_zero(
-    content: dict[str, Any], used: set[_Id | None], file: str
-) -> Iterator[Problem]:
-    """Ids of 0 where COCO counts from 1: harmless here, while its own evaluation skips that one."""
-    lists = {"category": used, "annotation": {_id(a.get("id")) for a in content["annotations"]}}
-    for what, ids in lists.items():
-        if 0 in ids:
-            reason, action = f"{what} ids count from 0", "read as they are"
-            yield Problem(file, None, reason, action, "bad-label-file", f"{what} id 0")
-
-
 def _parse(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_label_bytes(path, limits.COCO_BYTES))
@@ -279,7 +307,7 @@ def _dicts(content: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, 
         yield item
 
 
-def _id(value: object) -> _Id | None:
+def _id(value: object) -> Id | None:
     """An id as a whole number where it is one, else as the text that it is; None for neither."""
     whole = _whole_number(value)
     return value if whole is None and isinstance(value, str) and value else whole
@@ -293,9 +321,12 @@ def _whole_number(value: object) -> int | None:
     return int(value) if whole else None  # type: ignore[call-overload]
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = _whole_number(image.get("width")), _whole_number(image.get("height"))
-    return None if width is None or height is None else (width, height)
+def _size(image: dict[str, Any]) -> tuple[tuple[int, int] | None, str]:
+    """The (width, height) that an image states, None where it states none; and how it stands."""
+    said = image.get("width"), image.get("height")
+    width, height = map(_whole_number, said)
+    stated = "" if None in said else f"{said[0]!r} x {said[1]!r}"[:60]
+    return None if width is None or height is None else (width, height), stated
 
 
 def _base(path: Path, root: Path) -> Path:

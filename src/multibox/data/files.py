@@ -1,6 +1,7 @@
 """Listing and reading files: what every format needs and none should do its own way."""
 
 import os
+import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -55,7 +56,14 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:  # unlike iterdir, knows a folder without asking again
-        return sorted(Path(e.path) for e in entries if is_visible(e.name) and e.is_dir())
+        return sorted(Path(e.path) for e in entries if is_visible(e.name) and _is_folder(e))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def child_folder(folder: Path, name: str) -> Path | None:
@@ -93,7 +101,10 @@ def read_label_bytes(path: Path, largest: int | None = None) -> bytes:
     """
     largest = MAX_LABEL_BYTES if largest is None else largest
     try:
-        if (size := path.stat().st_size) > largest:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):  # a pipe would be waited for without end
+            raise InputError(f"{path}: not a regular file: remove it")
+        if (size := info.st_size) > largest:
             raise InputError(f"{path}: {limits.too_large('a label file', size, largest)}")
         return path.read_bytes()
     except OSError as error:

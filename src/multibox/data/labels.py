@@ -43,12 +43,14 @@ SMALLEST_SIDE = 0.01
 """Pixels; below this a side is nothing (float32 could not even hold it in a large picture)."""
 
 NO_AREA = "box without area"
+INVERTED = "box inverted, its corners exchanged"
 NOT_READ = "not read"
 OUTSIDE = "box outside the picture"
 NOT_NUMBERS = "box is not four numbers"
 SAME_BOX = 0.99
 """IoU from which two boxes of one class are one object labelled twice."""
 
+_MOST_COMPARED = 2_000
 _READERS = 8
 
 Corners = tuple[float, float, float, float]
@@ -300,19 +302,31 @@ def _repeated(
 ) -> Iterator[tuple[int, int]]:
     """Pairs (later, earlier) of objects of one class whose boxes are all but the same.
 
-    Crowd regions are left aside: one may well be the union of what it holds.
+    Crowd regions are left aside: one may well be the union of what it holds. Where there are more
+    than ``_MOST_COMPARED`` of a class, only boxes that are equal count as the same: the pairs would
+    fill the memory.
     """
     by_class: dict[str, list[int]] = defaultdict(list)
     for i, item in enumerate(objects):
         if boxes[i] is not None and not item.crowd:
             by_class[name_key(item.name)].append(i)
     for places in by_class.values():
+        if len(places) > _MOST_COMPARED:
+            yield from _equal(places, boxes)
+            continue
         if len(places) < 2:
             continue
         corners = np.array([boxes[i] for i in places], np.float64)
         same = np.triu(iou(corners, corners) >= SAME_BOX, k=1)
         for column in np.flatnonzero(same.any(axis=0)):
             yield places[column], places[int(same[:, column].argmax())]
+
+
+def _equal(places: Iterable[int], boxes: Sequence[Corners | None]) -> Iterator[tuple[int, int]]:
+    first: dict[Corners | None, int] = {}
+    for place in places:
+        if (earlier := first.setdefault(boxes[place], place)) != place:
+            yield place, earlier
 
 
 def _areas(outlines: Sequence[float | None], boxes: Sequence[Corners]) -> list[float] | None:
@@ -332,8 +346,9 @@ def _mend(
     x0, y0, x1, y1 = box
     if not all(map(isfinite, box)):
         return None, NOT_NUMBERS, "degenerate-box"
-    if x1 - x0 < SMALLEST_SIDE or y1 - y0 < SMALLEST_SIDE:
-        return None, NO_AREA, "degenerate-box"
+    if min(x1 - x0, y1 - y0) < SMALLEST_SIDE:
+        inverted = min(x1 - x0, y1 - y0) <= -SMALLEST_SIDE
+        return None, INVERTED if inverted else NO_AREA, "degenerate-box"
     overshoot = max(-x0, -y0, x1 - width, y1 - height)
     if overshoot <= 0:
         return box, "", None

@@ -13,7 +13,7 @@ from multibox.data.labels import Catalogue
 from multibox.data.samples import Problem
 
 # Letters of other scripts that look like Latin ones, after case folding: the commonest of
-# unicode's confusables (Unicode Technical Standard 39).
+# unicode's confusables (Unicode Technical Standard 39), and digits within words.
 _CONFUSABLE = str.maketrans(
     "аеорсухіјѕһԁԛԝьзαβεικνορτυχγıɡℓ",
     "aeopcyxijshdqwb3abeiknoptuxyigl",
@@ -24,9 +24,12 @@ def look(name: str) -> str:
     """What a name looks like: names of the same look are easily mistaken for one another."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     letters = "".join(c for c in folded if c.isalnum() or unicodedata.category(c) in _MARKS)
-    return (letters or folded).translate(_CONFUSABLE)
+    alike = (letters or folded).translate(_CONFUSABLE)
+    return alike.translate(_DIGITS) if len(alike) >= _WORD and not alike.isdigit() else alike
 
 
+_DIGITS = str.maketrans("01", "ol")
+_WORD = 3  # where single characters are classes, as in reading plates, 0 and o are two of them
 _MARKS = ("Mn", "Mc", "So", "Sm", "Sc")  # accents, and the signs that tell C from C+ and C#
 
 
@@ -38,7 +41,8 @@ def similar_names(catalogue: Catalogue) -> list[Problem]:
     """
     uses, first = _uses(catalogue)
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys([*catalogue.names, *uses]):
+    listed = catalogue.names if catalogue.names_file else ()
+    for name in dict.fromkeys([*listed, *uses]):
         groups[look(name)].append(name)
     problems = []
     for group in groups.values():
@@ -48,7 +52,9 @@ def similar_names(catalogue: Catalogue) -> list[Problem]:
             if catalogue.names_file:
                 file, place = catalogue.names_file, None
             same = name_key(name) == name_key(main)
-            reason = "class name in two unicode forms" if same else "class names look alike"
+            if same and catalogue.names_file:  # told as listed twice
+                continue
+            reason = "class name in two forms" if same else "class names look alike"
             action = "taken as one class" if same else "kept as two classes"
             value = f"{name!a} ({uses.get(name, 0)} objects) and {main!a} ({uses.get(main, 0)})"
             problems.append(Problem(file, place, reason, action, "similar-class-names", value))
@@ -57,13 +63,15 @@ def similar_names(catalogue: Catalogue) -> list[Problem]:
 
 def named_twice(file: str, names: Iterable[str]) -> Iterator[Problem]:
     """A problem for every name that a list of classes has more than once."""
-    seen: set[str] = set()
+    first: dict[str, str] = {}
     for name in names:
         key = name_key(name)
-        if key in seen:
+        if key in first:
+            earlier = first[key]
             reason, action = "class listed twice", "taken as one class"
-            yield Problem(file, None, reason, action, "similar-class-names", repr(name))
-        seen.add(key)
+            value = ascii(name) if name == earlier else f"{name!a} and {earlier!a}"
+            yield Problem(file, None, reason, action, "similar-class-names", value)
+        first.setdefault(key, name)
 
 
 def _uses(catalogue: Catalogue) -> tuple[dict[str, int], dict[str, tuple[str, int]]]:

@@ -37,6 +37,7 @@ def read(path: Path) -> Catalogue:
     index = PictureIndex(pictures)
     labelled: list[tuple[Path, LabelledPicture]] = []
     problems: list[Problem] = []
+    others: set[Path | None] = set()  # pictures whose XML file is of another kind
     for file in files_below(path, {".xml"}):
         try:
             annotation = read_annotation(file)
@@ -48,10 +49,11 @@ def read(path: Path) -> Catalogue:
             problems.append(
                 Problem(str(file), None, "not a VOC annotation", "left out", "bad-label-file")
             )
+            others.add(index.find(file.stem, near=file.parent))
             continue
         image = index.find(file.stem, near=file.parent, file_name=annotation.file_name)
         labelled.append((file, voc.from_annotation(annotation, file, image, path)))
-    used = {picture.image for _, picture in labelled}
+    used = others | {picture.image for _, picture in labelled}
     problems += voc.unlabelled(picture for picture in pictures if picture not in used)
     splits, notes = by_folder(labelled, path)
     how = "not divided" if UNSPLIT in splits else f"in {', '.join(splits)}"

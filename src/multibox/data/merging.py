@@ -136,6 +136,7 @@ def merge(parts: Sequence[Part], seed: int) -> Catalogue:
         splits=splits,
         notes=tuple(notes),
         problems=tuple(problem for part in ready for problem in part.catalogue.problems),
+        remarks=tuple(remark for part in ready for remark in part.catalogue.remarks),
     )
 
 

@@ -76,8 +76,7 @@ class Photometric:
 def distort(image: Image, distortion: Distortion) -> Image:
     """Apply ``distortion`` to an RGB ``[H, W, 3]`` uint8 picture; the input is left as it was."""
     if distortion.brightness:
-        shift = np.full(4, round(distortion.brightness), np.float64)  # an OpenCV scalar
-        image = np.asarray(cv2.add(image, shift), np.uint8)
+        image = _shift(image, [round(distortion.brightness)] * 3)
     if not distortion.contrast_last:
         image = _scale(image, distortion.contrast)
     if distortion.saturation != 1 or distortion.hue:
@@ -90,16 +89,28 @@ def distort(image: Image, distortion: Distortion) -> Image:
 def _change_colours(image: Image, distortion: Distortion) -> Image:
     if distortion.hue_wraps:
         # HSV_FULL puts the circle on 256 levels: adding to uint8 then wraps around it by itself.
-        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-        h = h + np.uint8(round(distortion.hue * 256 / 360) % 256)
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
+        turn = np.zeros((image.shape[1], 3), np.uint8)
+        turn[:, 0] = round(distortion.hue * 256 / 360) % 256
+        # Row by row: NumPy has long rows to add, where a channel of its own would be strided.
+        rows = hsv.reshape(len(hsv), -1)
+        rows += turn.reshape(-1)
         back = cv2.COLOR_HSV2RGB_FULL
     else:
         # 180 levels: stopped at 0, and above 179 the way back goes around the circle.
-        h, s, v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-        h = np.maximum(h + np.int16(round(distortion.hue / 2)), 0).astype(np.uint8)
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
+        hsv = _shift(hsv, [round(distortion.hue / 2), 0, 0])
         back = cv2.COLOR_HSV2RGB
-    hsv = cv2.merge([h, _scale(np.asarray(s, np.uint8), distortion.saturation), v])
+    if distortion.saturation != 1:
+        s = np.asarray(cv2.extractChannel(hsv, 1), np.uint8)
+        cv2.insertChannel(_scale(s, distortion.saturation), hsv, 1)
     return np.asarray(cv2.cvtColor(hsv, back), np.uint8)
+
+
+def _shift(image: Image, by: list[int]) -> Image:
+    """Add whole levels to each of three channels, saturated at 0 and 255."""
+    scalar = np.array([*by, 0], np.float64)  # as OpenCV wants it
+    return np.asarray(cv2.add(image, scalar), np.uint8)
 
 
 def _scale(samples: Image, factor: float) -> Image:

@@ -10,6 +10,7 @@ split of which no picture has one (the VOC2012 test pictures) is left out.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from multibox.data.files import (
     subfolders,
     without_image_suffix,
 )
-from multibox.data.labels import NOT_READ, Catalogue, LabelledPicture, class_names
+from multibox.data.labels import NOT_READ, Catalogue, LabelledPicture, class_names, first_few
 from multibox.data.policies import Kind
 from multibox.data.samples import Problem
 from multibox.data.splits import UNSPLIT, is_split_name
@@ -56,6 +57,7 @@ def read(path: Path) -> Catalogue:
     folder_splits: set[str] = set()
     notes: list[str] = []
     problems: list[Problem] = []
+    remarks: list[Problem] = []
     for year in years:
         reader = _VocFolder(year, path)
         for listed, pictures in reader.splits().items():
@@ -67,6 +69,7 @@ def read(path: Path) -> Catalogue:
             where.setdefault(split, []).append(year.name)
         notes += reader.notes
         problems += reader.problems
+        remarks += reader.remarks
     if len(splits) > 1 and UNSPLIT in splits:
         notes.append(f"pictures of {', '.join(where[UNSPLIT])} left out: no ImageSets/Main there")
         del splits[UNSPLIT]
@@ -81,6 +84,7 @@ def read(path: Path) -> Catalogue:
         splits=splits,
         notes=tuple(notes),
         problems=tuple(problems),
+        remarks=tuple(remarks),
     )
 
 
@@ -148,13 +152,17 @@ class _VocFolder:
         }
         self.notes: list[str] = []
         self.problems: list[Problem] = []
+        self.remarks: list[Problem] = []
         self._read: dict[str, LabelledPicture] = {}
 
     def splits(self) -> dict[str, list[LabelledPicture]]:
         """Every split by name; the one key UNSPLIT where there are no lists."""
         splits = {}
         for path in self._lists():
-            names = list(dict.fromkeys(map(self._entry, read_lines(path))))
+            entries = Counter(map(self._entry, read_lines(path)))
+            names = list(entries)
+            if again := [name for name, count in entries.items() if count > 1]:
+                self._remark(path, f"lists pictures twice: {first_few(again)}", "used once")
             if not any(name_key(name) in self.xml for name in names):
                 self.notes.append(
                     f"{relative_id(path, self.root)} left out: no picture is labelled"
@@ -174,7 +182,17 @@ class _VocFolder:
             return []
         main = child_folder(image_sets, "Main") or image_sets
         paths = sorted(path for path in main.glob("*.txt") if not path.name.startswith("."))
-        return [path for path in paths if (lines := read_lines(path)) and not self._of_class(lines)]
+        lists = []
+        for path in paths:
+            lines = read_lines(path)
+            if lines and not self._of_class(lines):
+                lists.append(path)
+            elif not lines and is_split_name(path.stem):
+                self._remark(path, f"the split {path.stem} is empty", "left out")
+        return lists
+
+    def _remark(self, file: Path, reason: str, action: str) -> None:
+        self.remarks.append(Problem(str(file), None, reason, action, "bad-label-file"))
 
     def _of_class(self, lines: list[str]) -> bool:
         """Whether a list is of one class; a name may itself end in 1, if there is such a file."""
@@ -210,7 +228,9 @@ class _VocFolder:
                 id=relative_id(image or expected, self.root),
                 label_file=str(expected),
                 problems=(
-                    Problem(str(expected), None, reason, "kept as pictures without objects", kind),
+                    Problem(
+                        str(path or image), None, reason, "kept as pictures without objects", kind
+                    ),
                 )
                 if image
                 else (),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from multibox import limits
 from multibox.data.files import read_label_bytes
-from multibox.data.labels import NO_AREA, LabelledObject, number
+from multibox.data.labels import INVERTED, NO_AREA, LabelledObject, number
 from multibox.data.policies import Kind
 from multibox.data.samples import Problem
 from multibox.errors import InputError
@@ -24,7 +25,6 @@ class VocAnnotation(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-_DEEPEST = 50
 _PIECE = 1 << 16
 
 
@@ -38,8 +38,9 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
     def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:
         self._depth += 1
-        if self._depth > _DEEPEST:
-            raise InputError(f"more than {_DEEPEST} elements in each other: not a VOC annotation")
+        if self._depth > limits.XML_DEPTH:
+            what = f"more than {limits.XML_DEPTH} elements in each other"
+            raise InputError(f"{what}: not a VOC annotation")
         return super().start(tag, attributes)
 
     def end(self, tag: str) -> ElementTree.Element:
@@ -53,7 +54,8 @@ class _NoDoctype(ElementTree.TreeBuilder):
 def read_annotation(path: Path) -> VocAnnotation | None:
     """Read one VOC annotation file; None where it is XML of another kind.
 
-    Raises InputError where it cannot be parsed, is larger than 10 MB or has a DOCTYPE.
+    Raises InputError where it cannot be parsed, is beyond the limits (``limits.LABEL_BYTES``,
+    ``XML_DEPTH``) or has a DOCTYPE.
     """
     data = read_label_bytes(path)
     try:
@@ -64,18 +66,23 @@ def read_annotation(path: Path) -> VocAnnotation | None:
         raise InputError(f"{path}: not a readable XML file ({error}): mend or remove it") from error
     if root.tag != "annotation":
         return None
+    elements = root.findall("object")
+    if (count := len(elements)) > limits.OBJECTS:
+        raise InputError(f"{path}: {count:,} objects{limits.beyond(count, limits.OBJECTS)}")
     objects: list[LabelledObject] = []
     problems: list[Problem] = []
-    for index, element in enumerate(root.findall("object")):
+    for index, element in enumerate(elements):
         read = _object(element, index)
         if isinstance(read, LabelledObject):
             objects.append(read)
         else:
-            reason, kind = read
-            problems.append(Problem(str(path), index, reason, "dropped", kind))
-    return VocAnnotation(
-        (root.findtext("filename") or "").strip(), _size(root), objects, tuple(problems)
-    )
+            reason, kind, value = read
+            problems.append(Problem(str(path), index, reason, "dropped", kind, value))
+    size, stated = _size(root)
+    if size is None and stated:
+        reason, action = "size in the label is no number", "the picture's own size used"
+        problems.append(Problem(str(path), None, reason, action, "size-mismatch", stated))
+    return VocAnnotation((root.findtext("filename") or "").strip(), size, objects, tuple(problems))
 
 
 def _parse(data: bytes) -> ElementTree.Element:
@@ -87,26 +94,33 @@ def _parse(data: bytes) -> ElementTree.Element:
     return root
 
 
-def _object(element: ElementTree.Element, index: int) -> LabelledObject | tuple[str, Kind]:
-    """The object, or the reason why it is none and what kind of fault that is.
-    The boxes of its ``part`` elements are not its."""
-    name = (element.findtext("name") or "").strip()
-    if not name:
-        return "object without a name", "unknown-class"
+def _object(element: ElementTree.Element, index: int) -> LabelledObject | tuple[str, Kind, str]:
+    """The object, or the reason why it is none, what kind of fault that is, and what stood there.
+
+    The boxes of its ``part`` elements are not its. Spaces around a name are kept, for the doctor to
+    see, unless they are only how the XML is laid out.
+    """
+    name = element.findtext("name") or ""
+    name = name.strip() if "\n" in name else name
+    if not name.strip():
+        return "object without a name", "unknown-class", ""
     box = element.find("bndbox")
     if box is None:
-        return "object without a bndbox", "bad-label-file"
+        return "object without a bndbox", "bad-label-file", ""
     xmin, ymin, xmax, ymax = (number(box.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax"))
     # By the letter xmin = xmax is one pixel wide; in practice it is a slip of the mouse.
     if xmax <= xmin or ymax <= ymin:
-        return NO_AREA, "degenerate-box"
+        reason = INVERTED if xmax < xmin or ymax < ymin else NO_AREA
+        return reason, "degenerate-box", f"({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
     difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true", "yes")
     return LabelledObject(index, name, (xmin - 1, ymin - 1, xmax, ymax), difficult)
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    width, height = number(root.findtext("size/width")), number(root.findtext("size/height"))
+def _size(root: ElementTree.Element) -> tuple[tuple[int, int] | None, str]:
+    """The (width, height) that the file states, None where it states none; and as it is written."""
+    width, height = ((root.findtext(f"size/{key}") or "").strip() for key in ("width", "height"))
+    stated = f"{width} x {height}"[:60] if width and height else ""
     try:
-        return int(width), int(height)
+        return (int(number(width)), int(number(height))), stated
     except (ValueError, OverflowError):
-        return None
+        return None, stated

@@ -10,7 +10,10 @@ Folders without a YAML are read too, if a file lists the class names (``classes.
 ``obj.names``).
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from multibox.data.labels import (
     LabelledObject,
     LabelledPicture,
     class_names,
+    first_few,
     number,
 )
 from multibox.data.lookalikes import named_twice
@@ -46,7 +50,6 @@ from multibox.imaging import IMAGE_SUFFIXES
 
 _SPLITS = ("train", "val", "test")
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt")
-_MOST_CLASSES = 100_000
 _YAML = {".yaml", ".yml"}
 
 
@@ -93,16 +96,36 @@ def _is_data_yaml(file: Path) -> bool:
 
 
 def _load_yaml(file: Path) -> dict[str, Any]:
-    """Parse with all values as strings: YAML's guesses make the classes no and 007 False and 7."""
     try:
-        text = read_label_bytes(file, limits.YAML_BYTES)
-        content = yaml.load(text, Loader=yaml.BaseLoader)
+        content = _parse_yaml(read_label_bytes(file, limits.YAML_BYTES))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         what = " ".join(str(error).split())
         raise InputError(f"{file}: not a readable YAML file ({what}): mend it") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: not a YOLO data file: it needs names, train and val")
     return content
+
+
+class _Loader(yaml.BaseLoader):
+    """All values are strings: YAML's guesses make the classes no and 007 False and 7.
+
+    A key that stands twice is an error, as YAML has it: the first of two classes would be lost.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(None, None, f"{key.value!r} twice", key.start_mark)
+                seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+@lru_cache(maxsize=1)  # parsing is slow, and a file is looked at before it is read
+def _parse_yaml(text: bytes) -> object:
+    return yaml.load(text, Loader=_Loader)
 
 
 def _find_names(path: Path) -> Path | None:
@@ -145,6 +168,7 @@ class _YoloYaml:
             (f for f in (self.here / base, self.here) if base and f.is_dir()), self.here
         )
         self.names, self.notes = _names(self.content, self.file)
+        self.remarks = list(_odd_classes(self.content, self.names, self.file))
 
     def catalogue(self) -> Catalogue:
         splits: dict[str, list[LabelledPicture]] = {}
@@ -159,7 +183,9 @@ class _YoloYaml:
             found = [place for place in places if place is not None]
             pictures = list(dict.fromkeys(p for place in found for p in self._pictures(place)))
             if found and not pictures:
-                self.notes.append(f"{split}: no pictures in {', '.join(map(str, found))}")
+                what = f"no pictures in {', '.join(map(str, found))}"
+                self.notes.append(f"{split}: {what}")
+                self._remark(f"its split {split} is empty: {what}")
             for picture in pictures:
                 if picture not in read:
                     read[picture] = self._picture(picture)
@@ -178,6 +204,7 @@ class _YoloYaml:
             splits=splits,
             notes=tuple(self.notes),
             problems=tuple(named_twice(str(self.file), self.names.values())),
+            remarks=tuple(self.remarks),
             names_file=str(self.file),
         )
 
@@ -198,8 +225,14 @@ class _YoloYaml:
         tries += [self.here.joinpath(*parts), self.here.joinpath(*parts[-2:])]
         place = next((path for path in tries if path.exists()), None)
         if place is None:
-            self.notes.append(f"{split}: {entry} does not exist and is left out")
+            what = f"{split}: {entry} does not exist"
+            self.notes.append(f"{what} and is left out")
+            self._remark(what)
         return place
+
+    def _remark(self, reason: str, file: Path | None = None) -> None:
+        file = file or self.file
+        self.remarks.append(Problem(str(file), None, reason, "left out", "bad-label-file"))
 
     def _pictures(self, place: Path) -> list[Path]:
         if place.is_dir():
@@ -214,6 +247,8 @@ class _YoloYaml:
             tries = [place.parent / line, self.base / line, inside]
             tries = [path for path in tries if any(is_below(path, base) for base in bases)]
             pictures.append(next((path for path in tries if path.is_file()), tries[0]))
+        if again := [path.name for path, n in Counter(pictures).items() if n > 1]:
+            self._remark(f"lists pictures twice: {first_few(again)}", place)
         return pictures
 
     def _picture(self, picture: Path) -> LabelledPicture:
@@ -238,16 +273,31 @@ def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[st
         ) from error
     if not found:
         raise InputError(f"{file}: no class names: fill in 'names'")
-    count = content.get("nc")
-    if isinstance(count, str) and count.isdecimal() and int(count) != len(found):
-        notes.append(f"{file.name} says nc: {count} and has {len(found)} names: the names count")
+    count = number(content.get("nc"))
+    if isfinite(count) and count != len(found):
+        notes.append(f"{file.name} says nc: {count:g} and has {len(found)} names: the names count")
     return {i: name or f"class_{i}" for i, name in found.items()}, notes
 
 
+def _odd_classes(content: dict[str, Any], names: dict[int, str], file: Path) -> Iterator[Problem]:
+    """What other programs refuse: numbers of classes that are not 0, 1, …, or another count."""
+    expected = set(range(len(names)))
+    if names.keys() != expected:
+        absent = ", ".join(map(str, sorted(expected - names.keys())[:5]))
+        reason, action = f"classes are not numbered from 0 without gaps: no {absent}", "as it says"
+        yield Problem(str(file), None, reason, action, "bad-label-file")
+    count = number(content.get("nc"))
+    if isfinite(count) and count != len(names):
+        reason, action = f"nc is {count:g}, the names are {len(names)}", "the names count"
+        yield Problem(str(file), None, reason, action, "bad-label-file")
+
+
 def _class_count(content: dict[str, Any], file: Path) -> int:
-    count = int(content.get("nc", ""))
-    if count > _MOST_CLASSES:
-        raise InputError(f"{file}: nc: {count}: more than {_MOST_CLASSES} classes: correct it")
+    said = content.get("nc", "")
+    count = int(said) if isinstance(said, str) else 0
+    if count > limits.CLASSES:
+        what = f"more than the limit of {limits.CLASSES:,} classes"
+        raise InputError(f"{file}: nc: {said[:20]}: {what}: correct it, or name them in 'names'")
     return count
 
 
@@ -281,6 +331,8 @@ def read_picture(
     problems: list[Problem] = []
     try:
         lines = read_lines(labels, MAX_LABEL_BYTES) if labels.is_file() else []
+        if (count := len(lines)) > limits.OBJECTS:
+            raise InputError(f"{labels}: {count:,} lines{limits.beyond(count, limits.OBJECTS)}")
     except InputError as error:
         lines = []
         problems.append(Problem(str(labels), None, str(error), NOT_READ, "bad-label-file"))

@@ -39,12 +39,13 @@ def open_engine(
 ) -> Engine:
     """The engine that runs ``model``.
 
-    A checkpoint runs in PyTorch. An exported file runs in ONNX Runtime or OpenVINO: "auto" takes
-    OpenVINO where it is installed and ``pictures`` (None: many) repay its loading.
+    A checkpoint runs in PyTorch, on a GPU where there is one. An exported file runs in ONNX Runtime
+    or OpenVINO: "auto" takes OpenVINO where it is installed and ``pictures`` (None: many) repay its
+    loading.
 
     ``goal`` is whether one picture has all ``threads`` (by default as many as there are
-    processors) or each has one; "bf16" lets OpenVINO compute float32 layers with 8 bits of
-    precision, on processors that are faster so.
+    processors) or each has one. "bf16" lets OpenVINO and PyTorch compute float32 layers with 8 bits
+    of precision, where that is faster; "fp16", with 11, is for PyTorch on a GPU.
 
     Raises: InputError when ``kind`` cannot run the model so, is not installed, or the file is
     damaged.
@@ -64,6 +65,11 @@ def open_engine(
         raise InputError(
             f"{model.path}: an exported file, which torch cannot run: use --engine onnxruntime or "
             "openvino, or give the checkpoint"
+        )
+    if precision == "fp16":
+        raise InputError(
+            f"--precision fp16: is for checkpoints; {model.path} runs in the precision that it was "
+            "exported with, or in bf16"
         )
     if kind == "auto":
         kind = _best_for(model, precision, pictures)
@@ -109,10 +115,6 @@ def _open_torch(
             f"{checkpoint.path}: a checkpoint, which {kind} cannot run: use --engine torch, or "
             f"multibox export {checkpoint.path} first"
         )
-    if precision != "fp32":
-        raise InputError(
-            f"--precision {precision}: torch cannot: multibox export {checkpoint.path} first"
-        )
     try:
         from multibox.engines.torch import TorchEngine
     except ImportError as error:
@@ -122,4 +124,4 @@ def _open_torch(
             f"{checkpoint.path}: running a checkpoint needs PyTorch: pip install "
             '"multibox[train]", or multibox export it where PyTorch is and give that file'
         ) from error
-    return TorchEngine.from_checkpoint(checkpoint, threads=threads)
+    return TorchEngine.from_checkpoint(checkpoint, threads=threads, precision=precision)

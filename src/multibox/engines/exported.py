@@ -99,9 +99,6 @@ def _from_onnx(path: Path, data: bytes) -> str | None:
     return next((p.value for p in model.metadata_props if p.key == CARD_KEY), None)
 
 
-_DEEPEST = 50
-
-
 class _Refused(Exception):
     """XML that no OpenVINO writes."""
 
@@ -120,8 +117,8 @@ def _from_xml(path: Path, data: bytes) -> str | None:
         if inside[:2] == ["net", "rt_info"] and name == CARD_KEY and "value" in attributes:
             found.append(attributes["value"])
         inside.append(name)
-        if len(inside) > _DEEPEST:
-            raise _Refused(f"more than {_DEEPEST} elements in each other")
+        if len(inside) > limits.XML_DEPTH:
+            raise _Refused(f"more than {limits.XML_DEPTH} elements in each other")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -129,6 +126,6 @@ def _from_xml(path: Path, data: bytes) -> str | None:
     parser.EndElementHandler = lambda _: inside.pop()
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, _Refused, ValueError) as error:
+    except (expat.ExpatError, _Refused, ValueError, LookupError) as error:
         raise damaged(path, error) from None
     return found[0] if found else None

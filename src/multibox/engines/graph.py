@@ -26,7 +26,7 @@ RAW = ("class_logits", "box_offsets")
 WHOLE = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
 
 Goal = Literal["latency", "throughput"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Outputs = tuple[npt.NDArray[Any], ...]
 _T = TypeVar("_T")
 
@@ -55,6 +55,8 @@ def where_to_cut(tensors: Collection[str], path: Path) -> tuple[str, ...]:
 class GraphEngine(Engine):
     """Runs pictures one by one, so that detections do not depend on what else is in a batch.
 
+    On a GPU (``_whole_batches``), which one picture does not fill, a batch is run as it is.
+
     For latency one picture has all threads. For throughput each has one, and as many pictures as
     there are threads are worked on together, their post-processing included.
     """
@@ -64,10 +66,11 @@ class GraphEngine(Engine):
         self._outputs = outputs
         self._decode = BoxDecoder(card.default_boxes, card.postprocessing)
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._whole_batches = False
 
     @abstractmethod
     def _run(self, image: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> _T:
-        """``use`` of the tensors that the graph was cut at, for one picture ``[1, h, w, 3]``.
+        """``use`` of the tensors that the graph was cut at, for pictures ``[b, h, w, 3]``.
 
         They may be the engine's own memory, which the next picture takes.
         """
@@ -93,6 +96,8 @@ class GraphEngine(Engine):
         return RawDetections(*_joined(self._each(images, self.detections)))
 
     def _each(self, images: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> list[_T]:
+        if self._whole_batches:
+            return [self._run(images, use)]
         pictures = [images[i : i + 1] for i in range(len(images))]
         together = map if self._pool is None or len(pictures) == 1 else self._pool.map
         return list(together(lambda picture: self._run(picture, use), pictures))

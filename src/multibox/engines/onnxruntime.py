@@ -1,6 +1,10 @@
-"""ONNX Runtime as an engine: the base install's, for exported ONNX files."""
+"""ONNX Runtime as an engine: the base install's, for exported ONNX files.
+
+On processors, or where ``onnxruntime-gpu`` takes its place on an NVIDIA GPU.
+"""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,6 +17,7 @@ from multibox.card import ModelCard
 from multibox.engines.exported import ExportedModel, damaged, read_bytes
 from multibox.engines.graph import Goal, GraphEngine, Outputs, available_threads, where_to_cut
 from multibox.errors import InputError
+from multibox.importers.download import cache_folder
 from multibox.protobuf_schema import Schema
 
 # Weights are in fields that are not listed, which keeps them as they are and out of Python's hands.
@@ -26,6 +31,7 @@ _ONNX = Schema(
     },
 )
 _ERRORS_ONLY = 3
+_CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 _T = TypeVar("_T")
 
 
@@ -39,12 +45,15 @@ class OnnxRuntimeEngine(GraphEngine):
     ) -> None:
         super().__init__(card, outputs, workers)
         self._session = session
+        self._whole_batches = session.get_providers()[0] != _CPU
 
     @classmethod
     def from_exported(
         cls, model: ExportedModel, goal: Goal = "latency", threads: int | None = None
     ) -> Self:
         """Open an ONNX file with ``threads`` threads, by default one for each core.
+
+        It runs in TensorRT or CUDA where the installed ONNX Runtime has them and finds a GPU.
 
         Raises: InputError when the file is damaged or has not the outputs of a detector.
         """
@@ -54,15 +63,30 @@ class OnnxRuntimeEngine(GraphEngine):
         options.intra_op_num_threads = threads if goal == "latency" else 1
         data, outputs = _cut(model.path)
         try:
-            session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(data, options, providers=_providers())
         except Exception as error:  # onnxruntime's own have no common base
             raise damaged(model.path, error) from error
         return cls(session, model.card, outputs, threads if goal == "throughput" else 1)
 
     def _run(self, image: npt.NDArray[np.uint8], use: Callable[[Outputs], _T]) -> _T:
         return use(tuple(self._session.run(self._outputs, {"images": image})))
+
+
+def _providers() -> list[str | tuple[str, dict[str, Any]]]:
+    """What may run the graph, best first; ONNX Runtime passes over what does not start.
+
+    It lists TensorRT wherever it was built with it; the libraries are a package of their own. What
+    TensorRT builds from a network in a minute is kept.
+    """
+    installed = onnxruntime.get_available_providers()
+    found: list[str | tuple[str, dict[str, Any]]] = []
+    if _TENSORRT in installed and find_spec("tensorrt"):
+        folder = str(cache_folder() / "tensorrt")
+        kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": folder}
+        found.append((_TENSORRT, kept))
+    if _CUDA in installed:
+        found.append(_CUDA)
+    return [*found, _CPU]
 
 
 def _cut(path: Path) -> tuple[bytes, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from multibox.detections import Detections
 from multibox.errors import InputError
 from multibox.evaluation import coco, voc
 from multibox.evaluation.collect import Found, Objects
+from multibox.evaluation.shares import ALONE, Share, in_order, rounds
 
 Metric = Literal["voc07", "voc", "coco"]
 
@@ -115,23 +116,25 @@ def evaluate_model(
     batch_size: int = 16,
     on_progress: Callable[[int, int], None] | None = None,
     score: float = 0.0,
+    share: Share = ALONE,
 ) -> tuple[Evaluation, list[Detections]]:
     """Run ``detector`` over all pictures of ``dataset`` and measure what it finds.
 
     ``score`` 0 keeps everything that the detector's own thresholds let through, as average
-    precision needs it. ``on_progress(done, total)`` is called after each batch. Raises InputError
-    as ``evaluate_detections`` does, and whatever ``detector`` raises for a picture.
+    precision needs it. ``on_progress(done, total)`` is called after each batch. Where several
+    processes have a ``share`` each, every one of them gets the whole result; they call ``detector``
+    equally often, which may be without a picture. Raises InputError as ``evaluate_detections``
+    does, and whatever ``detector`` raises for a picture.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
-    detections: list[Detections] = []
+    found: list[list[Detections]] = []
     total = len(dataset.samples)
-    for start in range(0, total, batch_size):
-        stop = min(start + batch_size, total)
-        images = [dataset.samples[i].image for i in range(start, stop)]
-        detections.extend(detector(images, score=score))
+    for pictures in rounds(total, batch_size, share):
+        found.append(detector([dataset.samples[i].image for i in pictures], score=score))
         if on_progress is not None:
-            on_progress(stop, total)
+            on_progress(pictures.stop, total)
+    detections = in_order(share.gather(found))
     evaluation = evaluate_detections(
         detections, dataset.samples, dataset.names, metric=metric, split=dataset.split
     )

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ class NodeByNode:
         for image in images:
             given = {self._picture: image[None].astype(np.float32)}
             try:
-                outputs.append(evaluate(self._graph, wanted, given, operations=_OPERATIONS))
+                outputs.append(
+                    evaluate(self._graph, wanted, given, operations=_OPERATIONS, most=inf)
+                )
             except NotComputable as error:
                 raise self._graph.refusal(f"cannot be run without TensorFlow: {error}") from None
         logits, encodings = (np.concatenate(column) for column in zip(*outputs, strict=True))

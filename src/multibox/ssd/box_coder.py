@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> Tensor:
+def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float] | Tensor) -> Tensor:
     """g-hat: the offsets that take ``default_boxes`` (d) to ``boxes`` (g).
 
     ``boxes [..., 4]`` are corners (x0, y0, x1, y1), ``default_boxes [..., 4]`` are
@@ -30,13 +30,15 @@ def encode(boxes: Tensor, default_boxes: Tensor, variances: Sequence[float]) -> 
         ],
         dim=-1,
     )
-    return g_hat / g_hat.new_tensor(variances)
+    if not isinstance(variances, Tensor):
+        variances = g_hat.new_tensor(variances)
+    return g_hat / variances
 
 
 def decode(
     offsets: Tensor,
     default_boxes: Tensor,
-    variances: Sequence[float],
+    variances: Sequence[float] | Tensor,
     *,
     largest_log_ratio: float | None = None,
 ) -> Tensor:
@@ -47,7 +49,9 @@ def decode(
     ``largest_log_ratio`` bounds the logarithm of a side's ratio to its default box (torchvision:
     log(1000 / 16)); the paper and Caffe have no bound.
     """
-    scaled = offsets * offsets.new_tensor(variances)
+    if not isinstance(variances, Tensor):
+        variances = offsets.new_tensor(variances)
+    scaled = offsets * variances
     centre = default_boxes[..., :2] + scaled[..., :2] * default_boxes[..., 2:]
     log_ratio = scaled[..., 2:]
     if largest_log_ratio is not None:

@@ -22,10 +22,8 @@ def hard_negatives(
     candidate = classes == 0
     wanted = ((classes > 0).sum(dim=1) * ratio).long().clamp_(min=at_least)
     wanted = torch.minimum(wanted, candidate.sum(dim=1))
-    most = int(wanted.max()) if len(wanted) else 0
-    mask = torch.zeros_like(candidate)
-    if most == 0:
-        return mask
+    # To know how many are wanted at most would mean to wait for an accelerator.
+    most = int(wanted.max()) if classes.device.type == "cpu" else classes.shape[1]
     hardest = background_loss.masked_fill(~candidate, -torch.inf).topk(most, dim=1).indices
-    within = torch.arange(most, device=hardest.device) < wanted[:, None]
-    return mask.scatter_(1, hardest, within)
+    within = torch.arange(most, device=classes.device) < wanted[:, None]
+    return torch.zeros_like(candidate).scatter_(1, hardest, within)

@@ -2,6 +2,10 @@
 
 x_ij^p = 1, default box i is matched to object j of class p, is here an array over i that holds j:
 a default box has one object at most, an object may have several default boxes.
+
+A whole batch at once, on its device, and no accelerator is waited for: no shape depends on the
+data. Where values must be ranked with ties decided, the float and the number that decides are
+packed into one int64 (``_rank``).
 """
 
 import heapq
@@ -62,12 +66,17 @@ class DefaultBoxes:
     def __len__(self) -> int:
         return len(self.centre_size)
 
-    def iou(self, objects: Tensor, epsilon: float = 0.0) -> Tensor:
-        """IoU (jaccard overlap) of ``objects [m, 4]`` (corners) with every default box: ``[m, n]``.
+    @property
+    def device(self) -> torch.device:
+        """Where matching is done."""
+        return self.centre_size.device
 
-        ``epsilon`` is added to the union.
+    def iou(self, objects: Tensor, epsilon: float = 0.0) -> Tensor:
+        """IoU (jaccard overlap) of ``objects [..., g, 4]`` with every default box: ``[..., g, n]``.
+
+        Objects are corners; ``epsilon`` is added to the union.
         """
-        x0, y0, x1, y1 = objects[:, :, None].unbind(1)
+        x0, y0, x1, y1 = objects[..., None].unbind(-2)
         width = torch.minimum(self.x1, x1).sub_(torch.maximum(self.x0, x0)).clamp_(min=0)
         height = torch.minimum(self.y1, y1).sub_(torch.maximum(self.y0, y0)).clamp_(min=0)
         intersection = width.mul_(height)
@@ -77,8 +86,8 @@ class DefaultBoxes:
         return intersection.div_(union)
 
     def centre_distance(self, objects: Tensor) -> Tensor:
-        """Squared centre distance over the squared diagonal of the hull: ``[m, n]``, 0..1."""
-        x0, y0, x1, y1 = objects[:, :, None].unbind(1)
+        """Squared centre distance over the squared diagonal of the hull: ``[..., g, n]``, 0..1."""
+        x0, y0, x1, y1 = objects[..., None].unbind(-2)
         cx, cy = self.centre_size[:, 0], self.centre_size[:, 1]
         distance = (cx - (x0 + x1) / 2).square_() + (cy - (y0 + y1) / 2).square_()
         hull_width = torch.maximum(self.x1, x1).sub_(torch.minimum(self.x0, x0))
@@ -86,38 +95,43 @@ class DefaultBoxes:
         return distance.div_(hull_width.square_().add_(hull_height.square_()))
 
 
-def match(objects: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule) -> Tensor:
-    """The object each default box is responsible for, or BACKGROUND, or LEFT_OUT: int64 ``[n]``.
+def match(
+    objects: Tensor, present: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule
+) -> Tensor:
+    """The object each default box is responsible for, or BACKGROUND, or LEFT_OUT: int64 ``[b, n]``.
 
-    ``objects [m, 4]`` are corners in fractions of the picture. First each object takes one default
-    box (``rule.bipartite``); then every default box still free joins the object it overlaps most
-    when that IoU reaches ``rule.threshold``.
+    ``objects [b, g, 4]`` (g > 0) are corners in fractions of their picture, ``present [b, g]`` says
+    which of them are not padding. First each object takes one default box (``rule.bipartite``);
+    then every default box still free joins the object it overlaps most when that IoU reaches
+    ``rule.threshold``.
     """
-    if not len(objects):
-        return torch.full((len(default_boxes),), BACKGROUND, device=objects.device)
-    overlap = default_boxes.iou(objects, rule.iou_epsilon)
-    best_overlap, matched = overlap.max(dim=0)
+    overlap = default_boxes.iou(objects, rule.iou_epsilon).masked_fill_(~present[..., None], -1)
+    best_overlap, matched = overlap.max(dim=1)
     free = best_overlap <= rule.threshold if rule.strict else best_overlap < rule.threshold
-    matched = matched.masked_fill_(free, BACKGROUND)
+    matched.masked_fill_(free, BACKGROUND)
     if rule.negative_overlap < 1:
         matched.masked_fill_(free.logical_and_(best_overlap >= rule.negative_overlap), LEFT_OUT)
     first_step = one_to_one if rule.bipartite == "one-to-one" else later_wins
-    pairs = torch.tensor(
-        first_step(overlap, rule.least_overlap), dtype=torch.int64, device=objects.device
-    )
-    boxes, owners = pairs.reshape(-1, 2).unbind(1)
-    matched[boxes] = owners
+    owner = first_step(overlap, rule.least_overlap)
+    matched = torch.where(owner == BACKGROUND, matched, owner)
     if rule.least_positives > 1:
-        _top_up(matched, objects, overlap, default_boxes, rule)
+        matched = _top_up(matched, objects, overlap, default_boxes, rule)
     return matched
 
 
-def one_to_one(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
-    """Greedy pairs (i, j) of ``overlap [m, n]``, highest IoU first.
+def one_to_one(overlap: Tensor, least_overlap: float) -> Tensor:
+    """Greedy pairs of ``overlap [b, g, n]``, highest IoU first: the owner j of each box ``[b, n]``.
 
     Ties go to the earlier default box, then to the earlier object, as in Caffe's loop. Two objects
     that prefer the same default box get two different ones.
     """
+    if overlap.device.type == "cpu":
+        return torch.stack([_one_to_one_in_turn(picture, least_overlap) for picture in overlap])
+    return _one_to_one_by_rank(overlap, least_overlap)
+
+
+def _one_to_one_in_turn(overlap: Tensor, least_overlap: float) -> Tensor:
+    """Of one picture, ``[g, n]`` to ``[n]``: looks at few values, and waits for each of them."""
     values, favourites = overlap.max(dim=1)
     queue = [
         (-value, i, j)
@@ -136,18 +150,39 @@ def one_to_one(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
         rest[list(owner)] = -torch.inf
         next_value, next_i = rest.max(dim=0)
         heapq.heappush(queue, (-float(next_value), int(next_i), j))
-    return list(owner.items())
+    result = torch.full(overlap.shape[1:], BACKGROUND)
+    result[list(owner)] = torch.tensor(list(owner.values()), dtype=torch.int64)
+    return result
 
 
-def later_wins(overlap: Tensor, least_overlap: float) -> list[tuple[int, int]]:
-    """Each object's favourite as a pair (i, j); the last object to want a default box has it."""
-    values, favourites = overlap.max(dim=1)
-    owner = {
-        i: j
-        for j, (value, i) in enumerate(zip(values.tolist(), favourites.tolist(), strict=True))
-        if value > least_overlap
-    }
-    return list(owner.items())
+def _one_to_one_by_rank(overlap: Tensor, least_overlap: float) -> Tensor:
+    """The same for ``[b, g, n]`` without waiting: g rounds, each gives every picture its best pair.
+
+    An object loses at most g - 1 default boxes to others: its g best are all that can matter.
+    """
+    _, g, n = overlap.shape
+    last_first = torch.arange(n - 1, -1, -1, device=overlap.device)
+    rank = _rank(overlap, last_first).masked_fill_(overlap <= least_overlap, _NEVER)
+    rank = rank.topk(min(g, n), dim=2).values
+    width = rank.shape[2]
+    boxes = n - 1 - _tie_breaker(rank)
+    objects = torch.arange(g, device=overlap.device)[:, None]
+    owner = _no_owner(overlap)
+    for _ in range(width):
+        best, place = rank.flatten(1).max(dim=1, keepdim=True)  # the first among equals
+        j = place // width
+        i = torch.where(best == _NEVER, n, n - 1 - _tie_breaker(best))
+        owner.scatter_(1, i, j)
+        rank.masked_fill_((boxes == i[..., None]) | (objects == j[..., None]), _NEVER)
+    return owner[:, :n]
+
+
+def later_wins(overlap: Tensor, least_overlap: float) -> Tensor:
+    """Each object's favourite of ``overlap [b, g, n]``, to the last that wants it: ``[b, n]``."""
+    values, favourites = overlap.max(dim=2)
+    objects = torch.arange(overlap.shape[1], device=overlap.device).expand_as(favourites)
+    favourites = favourites.masked_fill_(values <= least_overlap, overlap.shape[2])
+    return _no_owner(overlap).scatter_reduce_(1, favourites, objects, "amax")[:, :-1]
 
 
 def _top_up(
@@ -156,23 +191,42 @@ def _top_up(
     overlap: Tensor,
     default_boxes: DefaultBoxes,
     rule: MatchingRule,
-) -> None:
-    """Give objects that have fewer than ``rule.least_positives`` their next best, in place."""
-    positives = torch.bincount(matched[matched >= 0], minlength=len(objects))
-    poor = (positives < rule.least_positives).nonzero()[:, 0]
-    if not len(poor):
-        return
-    overlap = overlap[poor]
-    taken = (overlap <= max(rule.least_overlap, 0.0)).logical_or_(matched >= 0)
-    affinity = overlap.sub_(default_boxes.centre_distance(objects[poor]))
+) -> Tensor:
+    """``matched`` with the next best for objects with fewer than ``rule.least_positives``."""
+    b, g, n = overlap.shape
+    counted = torch.where(matched >= 0, matched, g)
+    positives = matched.new_zeros(b, g + 1).scatter_add_(1, counted, torch.ones_like(counted))
+    missing = rule.least_positives - positives[:, :g]
+    affinity = overlap - default_boxes.centre_distance(objects)
+    taken = (overlap <= max(rule.least_overlap, 0.0)).logical_or_((matched >= 0)[:, None])
     affinity.masked_fill_(taken, -torch.inf)
-    values, boxes = affinity.topk(min(rule.least_positives - 1, affinity.shape[1]), dim=1)
-    # A place two objects want goes to the one that fits it better: write the best pair last.
-    wanted = (torch.arange(values.shape[1], device=values.device) + positives[poor, None]) < (
-        rule.least_positives
-    )
-    wanted &= values > -torch.inf
-    order = values[wanted].argsort(stable=True)
-    takers = poor[:, None].expand_as(boxes)[wanted][order].tolist()
-    for i, j in zip(boxes[wanted][order].tolist(), takers, strict=True):
-        matched[i] = j
+    values, boxes = affinity.topk(min(rule.least_positives - 1, n), dim=2)
+    wanted = torch.arange(values.shape[2], device=values.device) < missing[..., None]
+    boxes = torch.where(wanted & (values > -torch.inf), boxes, n)
+    # A place two objects want goes to the one that fits it better, or to the later of equals.
+    rank = _rank(values, torch.arange(g, device=values.device)[:, None])
+    best = rank.new_full((b, n + 1), _NEVER)
+    best = best.scatter_reduce_(1, boxes.flatten(1), rank.flatten(1), "amax")[:, :n]
+    return torch.where(best == _NEVER, matched, _tie_breaker(best))
+
+
+_NEVER = torch.iinfo(torch.int64).min
+
+
+def _rank(values: Tensor, tie_breaker: Tensor) -> Tensor:
+    """Numbers in the order of float32 ``values``, those with equal ones in that of the other."""
+    # A float's bits are in its order as they are, or, below zero, turned round; -0 is made 0.
+    bits = (values + 0.0).view(torch.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32).add_(tie_breaker)
+
+
+def _tie_breaker(rank: Tensor) -> Tensor:
+    """What was given to ``_rank``."""
+    return rank & 0xFFFFFFFF
+
+
+def _no_owner(overlap: Tensor) -> Tensor:
+    """Int64 ``[b, n + 1]``: the last place takes what is to be written nowhere."""
+    b, _, n = overlap.shape
+    return torch.full((b, n + 1), BACKGROUND, device=overlap.device)

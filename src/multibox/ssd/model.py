@@ -79,7 +79,7 @@ class SSD(nn.Module):
         first = next(self.backbone.parameters())
         last = first.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        maps = self.backbone(x.contiguous(memory_format=layout))
+        maps = self.backbone(x.to(first.dtype).contiguous(memory_format=layout))
         for layer in self.extras:
             maps.append(layer(maps[-1]))
         logits: Tensor

@@ -8,12 +8,13 @@ with j and p the object and the class that x matches to default box i, c-hat the
 Neg the hard negatives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from multibox.ssd.box_coder import encode
 from multibox.ssd.hard_negative_mining import hard_negatives
@@ -21,22 +22,25 @@ from multibox.ssd.matching import LEFT_OUT, DefaultBoxes, MatchingRule, match
 
 Scores = Literal["softmax", "sigmoid"]
 
+# Pairs of object and default box that are matched together: on a processor what its caches hold,
+# elsewhere a gigabyte of intermediate results.
+_PAIRS_AT_ONCE = {"cpu": 2**17, "accelerator": 2**25}
+
 
 class Targets(NamedTuple):
     """What the network should have said for a batch of b pictures: x and g-hat.
 
     ``classes [b, n]`` (int64): p where x_ij^p = 1, counted from 1; 0 is background, -1 takes no
-    part in the loss. ``offsets [N, 4]``: g-hat of the positive default boxes, in the order of
-    ``(classes > 0).nonzero()``.
+    part in the loss. ``offsets [b, n, 4]``: g-hat of the positive default boxes, 0 for the others.
     """
 
     classes: Tensor
     offsets: Tensor
 
     @property
-    def matches(self) -> int:
-        """N of equation 1: the number of matched default boxes."""
-        return len(self.offsets)
+    def matches(self) -> Tensor:
+        """N of equation 1, the number of matched default boxes: int64, a scalar."""
+        return (self.classes > 0).sum()
 
     @property
     def matches_by_picture(self) -> Tensor:
@@ -55,26 +59,79 @@ def build_targets(
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
     default_boxes: DefaultBoxes,
-    variances: Sequence[float],
+    variances: Sequence[float] | Tensor,
     rule: MatchingRule,
 ) -> Targets:
-    """Match every picture's objects and code them.
+    """Match every picture's objects and code them, on the device of ``default_boxes``.
 
     Of picture k, ``boxes[k] [m, 4]`` are corners in fractions of the picture and ``labels[k] [m]``
     count from 0. The targets depend on these alone, so N is known before the network runs.
     """
-    classes, offsets = [], []
-    for objects, names in zip(boxes, labels, strict=True):
-        matched = match(objects, default_boxes, rule)
-        positive = (matched >= 0).nonzero()[:, 0]
-        owner = matched[positive]
-        picture = torch.zeros_like(matched)
-        if rule.negative_overlap < 1:
-            picture[matched == LEFT_OUT] = -1
-        picture[positive] = names[owner] + 1
-        classes.append(picture)
-        offsets.append(encode(objects[owner], default_boxes.centre_size[positive], variances))
-    return Targets(torch.stack(classes), torch.cat(offsets))
+    parts = [
+        _targets(
+            *pad_objects(boxes[part], labels[part], default_boxes.device),
+            default_boxes,
+            variances,
+            rule,
+        )
+        for part in _parts([len(each) for each in boxes], default_boxes)
+    ]
+    return Targets(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def _parts(counts: Sequence[int], default_boxes: DefaultBoxes) -> Iterator[slice]:
+    """Pictures one after another, as many as are best matched together."""
+    pairs = _PAIRS_AT_ONCE["cpu" if default_boxes.device.type == "cpu" else "accelerator"]
+    first = most = 0
+    for i, count in enumerate(counts):
+        most = max(most, count)
+        if i > first and (i + 1 - first) * most * len(default_boxes) > pairs:
+            yield slice(first, i)
+            first, most = i, count
+    yield slice(first, len(counts))
+
+
+def pad_objects(
+    boxes: Sequence[Tensor], labels: Sequence[Tensor], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The objects of b pictures as ``[b, g, 4]`` and ``[b, g]`` on ``device``; padding's label: -1.
+
+    g is the largest number in a picture, and 1 at least. Nothing waits for the device.
+    """
+    one = boxes[0].new_zeros(1, 4), labels[0].new_zeros(1)
+    padded = (
+        pad_sequence([*boxes, one[0]], batch_first=True)[:-1],
+        pad_sequence([*labels, one[1]], batch_first=True, padding_value=-1)[:-1],
+    )
+    if device.type == "cuda" and not padded[0].is_cuda:
+        # Only pinned memory is copied while the processor goes on.
+        padded = padded[0].pin_memory(), padded[1].pin_memory()
+    return padded[0].to(device, non_blocking=True), padded[1].to(device, non_blocking=True)
+
+
+def _targets(
+    objects: Tensor,
+    labels: Tensor,
+    default_boxes: DefaultBoxes,
+    variances: Sequence[float] | Tensor,
+    rule: MatchingRule,
+) -> Targets:
+    matched = match(objects, labels >= 0, default_boxes, rule)
+    positive, owner = matched >= 0, matched.clamp(min=0)
+    classes = (labels.gather(1, owner) + 1).where(positive, 0)
+    if rule.negative_overlap < 1:
+        classes.masked_fill_(matched == LEFT_OUT, -1)
+    if objects.device.type == "cpu":
+        offsets = objects.new_zeros(*owner.shape, 4)
+        picture, box = positive.nonzero(as_tuple=True)
+        offsets[picture, box] = encode(
+            objects[picture, owner[picture, box]], default_boxes.centre_size[box], variances
+        )
+        return Targets(classes, offsets)
+    # How many are positive an accelerator would have to be asked.
+    boxes = objects.gather(1, owner[..., None].expand(-1, -1, 4))
+    offsets = encode(boxes, default_boxes.centre_size, variances)
+    return Targets(classes, offsets.where(positive[..., None], 0))
 
 
 def multibox_loss(
@@ -97,32 +154,21 @@ def multibox_loss(
     optimiser step: all pictures of the batch and all ranks. Computed in float32 whatever the
     network's precision.
     """
+    logits = class_logits.float()
+    if scores == "softmax":
+        likelihood = logits.log_softmax(dim=2)
+    else:
+        # Of a 1 in this column and 0 in every other: minus the binary cross entropy.
+        likelihood = logits - F.softplus(logits).sum(dim=2, keepdim=True)
     positive = targets.classes > 0
     with torch.no_grad():
-        background_loss = _background_loss(class_logits.detach().float(), scores)
         chosen = positive | hard_negatives(
-            background_loss, targets.classes, negative_ratio, at_least=min_negatives
+            -likelihood[..., 0], targets.classes, negative_ratio, at_least=min_negatives
         )
-    confidence = _class_loss(class_logits[chosen].float(), targets.classes[chosen], scores)
-    localisation = F.smooth_l1_loss(
-        box_offsets[positive].float(), targets.offsets, reduction="none", beta=1.0
-    ).sum(dim=1)
+    wanted = targets.classes.clamp(min=0)[..., None]
+    confidence = -likelihood.gather(2, wanted)[..., 0].where(chosen, 0).sum(dim=1)
+    smooth_l1 = F.smooth_l1_loss(box_offsets.float(), targets.offsets, reduction="none", beta=1.0)
+    localisation = smooth_l1.where(positive[..., None], 0).sum(dim=(1, 2))
     if weights is not None:
-        confidence = confidence * weights[chosen.nonzero()[:, 0]]
-        localisation = localisation * weights[positive.nonzero()[:, 0]]
+        confidence, localisation = confidence * weights, localisation * weights
     return MultiBoxLoss(confidence.sum(), localisation.sum())
-
-
-def _background_loss(logits: Tensor, scores: Scores) -> Tensor:
-    """The class loss of every default box were it background (-log c-hat_i^0): ``[b, n]``."""
-    if scores == "softmax":
-        return torch.logsumexp(logits, dim=2) - logits[..., 0]
-    return F.softplus(logits).sum(dim=2) - logits[..., 0]
-
-
-def _class_loss(logits: Tensor, classes: Tensor, scores: Scores) -> Tensor:
-    """The class loss of each of k default boxes: ``logits [k, classes + 1]`` to ``[k]``."""
-    if scores == "softmax":
-        return F.cross_entropy(logits, classes, reduction="none")
-    wanted = F.one_hot(classes, logits.shape[1]).float()
-    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=1)

@@ -44,9 +44,7 @@ def postprocess(
     suppressed as decoded and clipped to the picture afterwards, as in Caffe (DetectionOutput),
     unless ``settings.clip`` has it the other way round, as torchvision does.
     """
-    logits = class_logits.float()
-    probabilities = logits.softmax(dim=2) if settings.scores == "softmax" else logits.sigmoid()
-    scores = probabilities[..., 1:].transpose(1, 2).contiguous()
+    scores = foreground_scores(class_logits, settings).transpose(1, 2).contiguous()
     boxes = decode(
         box_offsets.float(),
         default_boxes,
@@ -71,6 +69,13 @@ def postprocess(
         result.scores[i, : len(best)] = values[best]
         result.classes[i, : len(best)] = labels[best].int()
     return result
+
+
+def foreground_scores(class_logits: Tensor, settings: PostProcessing) -> Tensor:
+    """Scores ``[b, n, classes]`` in 0..1, float32, of logits ``[b, n, classes + 1]``."""
+    if settings.scores == "softmax":
+        return class_logits.softmax(dim=2, dtype=torch.float32)[..., 1:]
+    return class_logits.float().sigmoid()[..., 1:]
 
 
 def _suppress(

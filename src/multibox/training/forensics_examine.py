@@ -68,13 +68,13 @@ def examine(model: SSD, inputs: Inputs, recipe: Recipe) -> Examination:
         weights = objective.picture_weights(targets, lambda count: count.float())
         losses = torch.zeros(2, device=device)
         for portion, target, weight in zip(portions, targets, weights, strict=True):
-            loss = objective.losses(model, portion, target, weight)
+            loss = objective.losses(objective.outputs(model, portion), target, weight)
             loss.sum().backward()  # type: ignore[no-untyped-call]
             losses += loss.detach()
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         norm = float(torch.nn.utils.get_total_norm(list(gradients.values())))
         owners = [
-            (target.classes > 0).nonzero()[:, 0][~target.offsets.isfinite().all(dim=1)].tolist()
+            (~target.offsets.isfinite().flatten(1).all(dim=1)).nonzero()[:, 0].tolist()
             for target in targets
         ]
         return Examination(

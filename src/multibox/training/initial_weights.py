@@ -167,6 +167,10 @@ def _from_checkpoint(
         raise InputError(
             f"{path} does not fit a {model} of {size[0]}x{size[1]} pixels: {reason}"
         ) from error
+    for name, buffer in network.named_buffers():
+        # Learning goes by each batch's own figures: these would show in the evaluation only.
+        if not bool(buffer.isfinite().all()):
+            raise InputError(f"{path}: {name} has values that are not finite: the file is damaged")
     return InitialModel(network, card, tuple(notes))
 
 

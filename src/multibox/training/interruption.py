@@ -35,8 +35,9 @@ def _terminated(number: int, _: FrameType | None) -> None:
 class Interruption:
     """While it is open, ``signal_number`` tells which signal has arrived, if any.
 
-    A second Ctrl-C no longer waits. Outside the main thread, where Python cannot take signals, it
-    does nothing.
+    A second Ctrl-C no longer waits; a second SIGTERM is the same request, from a launcher that
+    passes on what its processes have got already. Outside the main thread, where Python cannot take
+    signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal_number = number
+        self.signal_number = self.signal_number or number

@@ -1,5 +1,11 @@
-"""Batches of prepared pictures as tensors, prepared by other processes while the network works."""
+"""Batches of prepared pictures as tensors, prepared by other processes while the network works.
 
+The workers write every picture once, straight into its place in a batch: in a ring of memory that
+they share with the main process, and that is pinned for an accelerator. Only boxes and labels, some
+hundred bytes a picture, are sent.
+"""
+
+import itertools
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
@@ -8,12 +14,18 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from multibox.data.batches import Key, TrainingPicture, TrainingPictures
+from multibox.data.batches import Key, TrainingPictures
 from multibox.errors import MultiboxError
+from multibox.imaging import Image
+from multibox.training.batch_ring import BatchRing
+
+_PREFETCHED = 4
+"""Batches that each worker may be ahead."""
 
 
 class Batch(NamedTuple):
@@ -38,20 +50,12 @@ class Batch(NamedTuple):
         )
 
 
-def collate(pictures: Sequence[TrainingPicture]) -> Batch:
-    """Stack pictures of one size."""
-    return Batch(
-        torch.from_numpy(np.stack([picture.image for picture in pictures])),
-        [torch.from_numpy(picture.boxes) for picture in pictures],
-        [torch.from_numpy(picture.labels) for picture in pictures],
-    )
-
-
-def default_workers() -> int:
-    """Enough processes to keep the network fed, leaving most cores to it where there are few."""
+def default_workers(*, accelerated: bool = False) -> int:
+    """Enough processes to keep the network fed; it needs half the cores if it computes on them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(16, max(1, (cores or 1) // 2 // ranks_here))
+    mine = (cores or 1) // ranks_here
+    return min(16, max(1, mine - 1 if accelerated else mine // 2))
 
 
 def load_batches(
@@ -63,53 +67,92 @@ def load_batches(
 ) -> Generator[Batch, None, None]:
     """Batches in the order of ``keys``; the pictures are the same with any number of workers.
 
+    None has more pictures than the first. The pixels of a batch are good until the next one is
+    asked for: its memory is then used again, on an accelerator (``pinned``) as soon as that has
+    done what it was given to do until then.
+
     Raises: ImageError when the turn comes to a picture that cannot be read.
     """
-    batches: DataLoader[Batch | MultiboxError] = DataLoader(
-        _Prepared(pictures),  # type: ignore[arg-type]
-        batch_sampler=_InOrder(keys),
-        collate_fn=_collate_or_error,
-        num_workers=workers,
-        worker_init_fn=_prepare_worker,
-        pin_memory=pinned,
-        prefetch_factor=4 if workers else None,
+    first = next(keys, None)
+    if first is None:
+        return
+    keys = itertools.chain([first], keys)
+    if not workers:
+        for each in keys:
+            images = torch.empty(len(each), *pictures.size, 3, dtype=torch.uint8, pin_memory=pinned)
+            yield _batch(images, _write(pictures, each, images.numpy()))
+        return
+    # One slot for each batch that is asked for in advance, and for the one in use; an accelerator
+    # may be two steps behind.
+    slots = _PREFETCHED * workers + (3 if pinned else 1)
+    with BatchRing(slots, (len(first), *pictures.size, 3), pinned=pinned) as ring:
+        loader: DataLoader[_Written | MultiboxError] = DataLoader(
+            _Writer(pictures, ring),  # type: ignore[arg-type]
+            batch_sampler=_InOrder(keys, ring),  # type: ignore[arg-type]
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            worker_init_fn=_prepare_worker,
+            prefetch_factor=_PREFETCHED,
+        )
+        for number, written in enumerate(loader):
+            if isinstance(written, MultiboxError):
+                raise written
+            slot = number % slots
+            yield _batch(ring.tensor(slot)[: len(written)], written)
+            ring.used(slot)
+
+
+_Written = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
+"""Boxes and labels of each picture of a batch whose pixels lie in its slot."""
+
+
+def _batch(images: Tensor, written: _Written) -> Batch:
+    return Batch(
+        images,
+        [torch.from_numpy(boxes) for boxes, _ in written],
+        [torch.from_numpy(labels) for _, labels in written],
     )
-    for batch in batches:
-        if isinstance(batch, MultiboxError):
-            raise batch
-        yield batch
 
 
-class _Prepared:
-    """Pictures, or why they could not be prepared: a DataLoader buries an error in tracebacks."""
+def _write(pictures: TrainingPictures, keys: Sequence[Key], images: Image) -> _Written:
+    written = []
+    for key, image in zip(keys, images, strict=True):
+        picture = pictures.write(key, image)
+        written.append((picture.boxes, picture.labels))
+    return written
 
-    def __init__(self, pictures: TrainingPictures) -> None:
+
+class _Writer:
+    """A worker's half: prepares the pictures of a batch in its slot of the ring."""
+
+    def __init__(self, pictures: TrainingPictures, ring: BatchRing) -> None:
         self._pictures = pictures
+        self._ring = ring
 
-    def __getitem__(self, key: Key) -> TrainingPicture | MultiboxError:
+    def __getitems__(self, request: tuple[int, list[Key]]) -> _Written | MultiboxError:
+        slot, keys = request
         try:
-            return self._pictures[key]
-        except MultiboxError as error:
+            return _write(self._pictures, keys, self._ring.array(slot)[: len(keys)])
+        except MultiboxError as error:  # returned: a DataLoader buries an error in tracebacks
             return error
 
 
-def _collate_or_error(parts: Sequence[TrainingPicture | MultiboxError]) -> Batch | MultiboxError:
-    pictures = []
-    for part in parts:
-        if isinstance(part, MultiboxError):
-            return part
-        pictures.append(part)
-    return collate(pictures)
-
-
 class _InOrder:
-    """A batch sampler over keys that are already in order."""
+    """A batch sampler over keys that are already in order, each with the slot it is to go to."""
 
-    def __init__(self, keys: Iterator[list[Key]]) -> None:
+    def __init__(self, keys: Iterator[list[Key]], ring: BatchRing) -> None:
         self._keys = keys
+        self._ring = ring
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        return self._keys
+    def __iter__(self) -> Iterator[tuple[int, list[Key]]]:
+        for number, keys in enumerate(self._keys):
+            slot = number % self._ring.slots
+            self._ring.wait(slot)
+            yield slot, keys
+
+
+def _as_it_is(written: _Written | MultiboxError) -> _Written | MultiboxError:
+    return written
 
 
 def _prepare_worker(_: int) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -21,10 +20,13 @@ from multibox.data.batches import (
     steps_per_epoch,
 )
 from multibox.data.samples import DataSet
+from multibox.detections import Detections
 from multibox.detector import Detector
 from multibox.engines.torch import TorchEngine
-from multibox.errors import Interrupted
+from multibox.errors import Interrupted, MultiboxError
 from multibox.evaluation import Evaluation, evaluate_model, plot_precision_recall
+from multibox.evaluation.shares import Share
+from multibox.imaging import Image
 from multibox.ssd.model import SSD
 from multibox.training.ema import WeightAverage
 from multibox.training.epoch_figures import EpochFigures
@@ -32,6 +34,7 @@ from multibox.training.interruption import Interruption
 from multibox.training.loading import Batch, default_workers, load_batches
 from multibox.training.optimiser import build_optimiser, set_rate
 from multibox.training.progress import RunProgress
+from multibox.training.ranks import Ranks
 from multibox.training.recipes import Recipe
 from multibox.training.run_folder import Events, Row, plot_curves, write_metrics
 from multibox.training.schedule import rate_factor
@@ -74,35 +77,40 @@ class Run:
         return epoch % every == 0 or epoch == self.epochs
 
 
-def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
+def fit(run: Run, accelerator: Accelerator, ranks: Ranks, *, resume: bool) -> RunState:
     """Train to the end, or to a signal; returns the final state.
 
-    Raises: Interrupted with the state saved when a signal asked for it, MultiboxError when a step
-    is not finite, which names what was in it and the folder that it is left in.
+    Raises: Interrupted with the state saved when a signal asked for it, ImageError with the state
+    saved for a picture that can no longer be read, MultiboxError when a step is not finite, which
+    names what was in it and the folder that it is left in.
     """
     recipe, steps = run.recipe, run.epochs * run.steps_per_epoch
     bare = run.model.to(accelerator.device)
     optimiser = build_optimiser(bare, recipe)
     average = WeightAverage(bare, recipe.ema, steps) if recipe.ema else None
-    state, note = load_state(run.folder, bare, optimiser, average) if resume else (RunState(), None)
+    state, note = RunState(), None
+    if resume:
+        state, note = load_state(run.folder, bare, optimiser, average, once=ranks.on_first)
     model, optimiser = accelerator.prepare(bare, optimiser)
     step = Step(bare, model, optimiser, recipe, accelerator, bf16=run.bf16)
     watch = StepWatch(run, bare, accelerator)
     loader = load_batches(
         run.pictures,
-        _keys(run, state, accelerator),
-        workers=default_workers() if recipe.workers is None else recipe.workers,
+        _keys(run, state, ranks),
+        workers=default_workers(accelerated=accelerator.device.type != "cpu")
+        if recipe.workers is None
+        else recipe.workers,
         pinned=accelerator.device.type == "cuda",
     )
-    events = Events(run.folder, state.steps_done) if accelerator.is_main_process else None
-    quiet = run.quiet or not accelerator.is_main_process
+    events = Events(run.folder, state.steps_done) if ranks.is_first else None
+    quiet = run.quiet or not ranks.is_first
     figures = EpochFigures(state.epoch_sums)
     last_save = time.monotonic()
 
     def save() -> None:
         nonlocal last_save
         state.epoch_sums = figures.sums()
-        if accelerator.is_main_process:
+        if ranks.is_first:
             save_state(run.folder, state, bare, optimiser.optimizer, average)
         last_save = time.monotonic()
 
@@ -117,18 +125,29 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
         rate = set_rate(optimiser, rate_factor(state.steps_done - 1, steps, recipe))
         epoch = state.steps_done // run.steps_per_epoch
         row = {"epoch": epoch, "step": state.steps_done, "learning_rate": rate, **figures.row()}
-        closed = True
-        if events is not None:
-            try:
-                _end_epoch(run, network, state, row, progress, interruption)
+        with contextlib.suppress(_EvaluationStopped):
+            _end_epoch(run, network, state, row, progress, interruption, ranks)
+            if events is not None:
                 events.write(row)
-            except _EvaluationStopped:
-                closed = False
-        else:
-            state.history.append(row)
-        accelerator.wait_for_everyone()
-        if closed:
             figures = EpochFigures({})
+
+    def stop_if_asked(error: MultiboxError | None = None) -> None:
+        """End on every rank, with the state saved, when one has had a signal or an ``error``."""
+        try:
+            signal_number = ranks.agree(interruption.signal_number, error)
+        except MultiboxError:
+            save()
+            raise
+        if signal_number is not None:
+            save()
+            # A launcher ends all ranks as soon as one of them has ended.
+            ranks.agree(None)
+            epoch = -(-state.steps_done // run.steps_per_epoch)
+            raise Interrupted(
+                f"interrupted in epoch {epoch} of {run.epochs}; "
+                f"continue with --resume --out {run.folder}",
+                signal_number,
+            )
 
     with (
         Interruption() as interruption,
@@ -143,9 +162,9 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
             progress.say(note)
         if _is_open(run, state):
             end_epoch()
-            _stop_if_asked(run, state, interruption, accelerator, save)
+            stop_if_asked()
             save()
-        for batch, waited in _timed(loader):
+        for batch, waited in _timed(loader, stop_if_asked):
             epoch = state.steps_done // run.steps_per_epoch + 1
             rate = set_rate(optimiser, rate_factor(state.steps_done, steps, recipe))
             try:
@@ -167,9 +186,8 @@ def fit(run: Run, accelerator: Accelerator, *, resume: bool) -> RunState:
             save_when_due()
             if ended:
                 end_epoch()
-            _stop_if_asked(run, state, interruption, accelerator, save)
-            if ended and run.evaluates_after(epoch):
-                save()
+                if run.evaluates_after(epoch):
+                    save()
     return state
 
 
@@ -179,25 +197,7 @@ def _is_open(run: Run, state: RunState) -> bool:
     return rest == 0 and len(state.history) < ended
 
 
-def _stop_if_asked(
-    run: Run,
-    state: RunState,
-    interruption: Interruption,
-    accelerator: Accelerator,
-    save: Callable[[], None],
-) -> None:
-    """Raise Interrupted, with the state saved, when a signal has come."""
-    if (signal_number := _stopped(interruption, accelerator)) is not None:
-        save()
-        epoch = -(-state.steps_done // run.steps_per_epoch)
-        raise Interrupted(
-            f"interrupted in epoch {epoch} of {run.epochs}; "
-            f"continue with --resume --out {run.folder}",
-            signal_number,
-        )
-
-
-def _keys(run: Run, state: RunState, accelerator: Accelerator) -> Iterator[list[Key]]:
+def _keys(run: Run, state: RunState, ranks: Ranks) -> Iterator[list[Key]]:
     batches = remaining_batches(
         len(run.pictures),
         run.recipe.batch_size,
@@ -206,28 +206,29 @@ def _keys(run: Run, state: RunState, accelerator: Accelerator) -> Iterator[list[
         steps_done=state.steps_done,
     )
     for batch in batches:
-        yield share_of_rank(batch, accelerator.process_index, accelerator.num_processes)
+        yield share_of_rank(batch, ranks.index, ranks.count)
 
 
-def _timed(loader: Iterable[Batch]) -> Generator[tuple[Batch, float], None, None]:
-    """Each batch with the seconds it was waited for."""
+def _timed(
+    loader: Iterable[Batch], agree: Callable[[MultiboxError | None], None]
+) -> Generator[tuple[Batch, float], None, None]:
+    """Each batch with the seconds it was waited for, once the ranks ``agree`` to go on.
+
+    They are asked when each has its pictures, or an error instead, and before anything is computed.
+    """
     batches = iter(loader)
     while True:
         asked = time.monotonic()
+        batch = error = None
         try:
-            batch = next(batches)
-        except StopIteration:
+            batch = next(batches, None)
+        except MultiboxError as failure:
+            error = failure
+        waited = time.monotonic() - asked
+        agree(error)
+        if batch is None:
             return
-        yield batch, time.monotonic() - asked
-
-
-def _stopped(interruption: Interruption, accelerator: Accelerator) -> int | None:
-    """The signal that ends the run, the same on every rank after the same step."""
-    number = interruption.signal_number
-    if accelerator.num_processes == 1:
-        return number
-    flag = torch.tensor([number or 0], device=accelerator.device)
-    return int(accelerator.gather(flag).max()) or None
+        yield batch, waited
 
 
 class _EvaluationStopped(Exception):
@@ -241,19 +242,36 @@ def _end_epoch(
     row: dict[str, float | int | None],
     progress: RunProgress,
     interruption: Interruption,
+    ranks: Ranks,
 ) -> None:
     """Evaluate when it is time, keep the best weights, and bring the run folder up to date."""
     epoch = int(row["epoch"] or 0)
-    evaluation = None
-    if run.evaluates_after(epoch):
-        if run.validation is not None:
-            evaluation = _evaluate(run, network, run.validation, progress, interruption)
-            row["map"] = evaluation.map
-        _keep_best(run, network, state, evaluation, epoch)
+    evaluates = run.evaluates_after(epoch)
+    evaluation: Evaluation | None = None
+    detections: list[Detections] = []
+    best = evaluates
+    if evaluates and run.validation is not None:
+        ranks.share_statistics(network)
+        evaluation, detections = _evaluate(
+            run, network, run.validation, progress, interruption, ranks
+        )
+        row["map"] = evaluation.map
+        best = state.best is None or (evaluation.map or 0.0) >= state.best
+        state.best = (evaluation.map or 0.0) if best else state.best
     state.history.append(row)
-    if run.evaluates_after(epoch):
-        plot_curves(run.folder / "curves.png", state.history)
-    write_metrics(run.folder / "metrics.csv", state.history)
+
+    def write() -> None:
+        if evaluation is not None and run.validation is not None:
+            draw_predictions(run.folder / "validation_predictions.jpg", run.validation, detections)
+            plot_precision_recall(evaluation, run.folder / "precision_recall.png")
+        if best:
+            validation = {} if evaluation is None else {"validation": evaluation.to_dict()}
+            _save_weights(run, network, {"epoch": epoch} | validation)
+        if evaluates:
+            plot_curves(run.folder / "curves.png", state.history)
+        write_metrics(run.folder / "metrics.csv", state.history)
+
+    ranks.on_first(write)
     progress.say(_epoch_line(row, run.epochs, evaluation))
 
 
@@ -263,33 +281,28 @@ def _evaluate(
     validation: DataSet,
     progress: RunProgress,
     interruption: Interruption,
-) -> Evaluation:
-    def go_on(done: int, total: int) -> None:
-        progress.evaluating(done, total)
-        if interruption.signal_number is not None and done < total:
-            raise _EvaluationStopped
-
+    ranks: Ranks,
+) -> tuple[Evaluation, list[Detections]]:
+    """Judge ``network``; every rank detects in a share of the pictures and gets the whole."""
     detector = Detector(TorchEngine.from_module(network, run.card), run.card)
-    evaluation, detections = evaluate_model(
-        detector, validation, metric=run.recipe.metric, on_progress=go_on
+
+    def detect(images: list[Path | Image], /, *, score: float) -> list[Detections]:
+        found, error = [], None
+        try:
+            found = detector(images, score=score)
+        except MultiboxError as failure:
+            error = failure
+        if ranks.agree(interruption.signal_number, error) is not None:
+            raise _EvaluationStopped
+        return found
+
+    return evaluate_model(
+        detect,
+        validation,
+        metric=run.recipe.metric,
+        on_progress=progress.evaluating,
+        share=Share(ranks.index, ranks.count, ranks.gather),
     )
-    draw_predictions(run.folder / "validation_predictions.jpg", validation, detections)
-    plot_precision_recall(evaluation, run.folder / "precision_recall.png")
-    return evaluation
-
-
-def _keep_best(
-    run: Run, network: nn.Module, state: RunState, evaluation: Evaluation | None, epoch: int
-) -> None:
-    """Write the weights when none were better; without validation the newest are the best known."""
-    metrics: dict[str, Any] = {"epoch": epoch}
-    if evaluation is not None:
-        score = evaluation.map or 0.0
-        if state.best is not None and score < state.best:
-            return
-        state.best = score
-        metrics["validation"] = evaluation.to_dict()
-    _save_weights(run, network, metrics)
 
 
 def _save_weights(run: Run, network: nn.Module, metrics: dict[str, Any]) -> None:

@@ -37,7 +37,10 @@ def build_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         },
     ]
     return torch.optim.SGD(
-        [group for group in groups if group["params"]], lr=rate, momentum=recipe.momentum
+        [group for group in groups if group["params"]],
+        lr=rate,
+        momentum=recipe.momentum,
+        fused=True,  # one pass over the memory for decay, momentum and update
     )
 
 

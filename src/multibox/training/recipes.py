@@ -119,6 +119,12 @@ class Recipe(BaseModel):
         False, description="a hue turned back beyond red goes on around the circle"
     )
 
+    exact_pixels: bool = Field(
+        True,
+        description="make every training pixel as Caffe does; otherwise decode no larger than is "
+        "seen, and distort colours where there are fewer pixels",
+    )
+
     # Which of the data's splits (what is missing is made, as far as it can be).
     train_split: str = Field("train", description="the pictures to learn")
     val_split: str = Field("val", description="the pictures that choose the best weights")
@@ -129,6 +135,12 @@ class Recipe(BaseModel):
 
     workers: int | None = Field(
         None, ge=0, description="processes that prepare pictures; left out, by processor cores"
+    )
+    cache_files: int = Field(
+        0,
+        ge=0,
+        description="megabytes of memory, at most, in which this machine keeps picture files as "
+        "they are, encoded; 0: none",
     )
 
     def changed(self, options: Mapping[str, Any]) -> "Recipe":
@@ -187,6 +199,7 @@ def modern() -> Recipe:
         negative_overlap=1.0,
         truncate_sizes=False,
         hue_wraps=True,
+        exact_pixels=False,
         freeze_early_layers=True,
     )
 

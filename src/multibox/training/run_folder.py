@@ -14,7 +14,10 @@ from multibox.training.state import has_state
 Row = Mapping[str, float | int | None]
 
 # Keys that may differ between a run and its continuation.
-_FREE = ("multibox", "workers", "skip_non_finite")
+_FREE = ("multibox", "workers", "cache_files", "skip_non_finite")
+
+# What keys stood for before there were such.
+_OLDER = {"recipe.exact_pixels": True}
 
 
 def claim_folder(
@@ -49,7 +52,7 @@ def claim_folder(
     if before is None:
         raise InputError(f"{file} is missing or damaged: train anew with another --out")
     for key, value in _flat(json.loads(json.dumps(config))).items():
-        old = _flat(before).get(key)
+        old = _flat(before).get(key, _OLDER.get(key))
         if old != value and key.rpartition(".")[2] not in _FREE:
             raise InputError(
                 f"{folder} was begun with {key} = {old!r}, not {value!r}: "

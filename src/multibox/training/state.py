@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,18 +69,36 @@ def save_state(
         raise MultiboxError(f"{path}: the state cannot be written: {error}") from error
 
 
+@dataclass(frozen=True)
+class SavedState:
+    """A state as it was read; ``note`` says so when it is not the last one that was saved."""
+
+    tensors: dict[str, Tensor]
+    state: RunState
+    note: str | None
+
+
 def load_state(
     run: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: WeightAverage | None,
+    *,
+    once: Callable[[Callable[[], SavedState]], SavedState] = lambda read: read(),
 ) -> tuple[RunState, str | None]:
     """Put a saved state back; where the last file is damaged, the one before, and a note saying so.
 
     A damaged file is renamed, so that the next save does not put it in the place of the whole one.
+    ``once`` does the reading: on one rank, where only that one needs to see the run folder.
 
     Raises: InputError when neither can be read.
     """
+    saved = once(lambda: _read_newest(run))
+    _restore(saved.tensors, model, optimiser, average)
+    return saved.state, saved.note
+
+
+def _read_newest(run: Path) -> SavedState:
     reasons = []
     for path in (run / FILE, run / _PREVIOUS):
         try:
@@ -88,13 +106,13 @@ def load_state(
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             reasons.append(f"{path}: {' '.join(str(error).split())}")
             continue
-        _restore(tensors, model, optimiser, average)
         if not reasons:
-            return state, None
-        # Missing where the run was killed between two renamings, or another rank was quicker.
+            return SavedState(tensors, state, None)
+        # Missing where the run was killed between two renamings.
         with contextlib.suppress(OSError):
             (run / FILE).replace(run / _DAMAGED)
-        return state, f"{reasons[0]}; resuming from {path.name} instead"
+        note = f"{reasons[0]}; resuming from {path.name} instead"
+        return SavedState(tensors, state, note)
     raise InputError(f"{reasons[0]}; nothing to resume from: train anew with another --out")
 
 

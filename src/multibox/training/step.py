@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from multibox.ssd.matching import DefaultBoxes, MatchingRule
 from multibox.ssd.model import SSD
 from multibox.ssd.multibox_loss import Targets, build_targets, multibox_loss
+from multibox.training.depthwise import MixedDepthwise
 from multibox.training.loading import Batch
 from multibox.training.recipes import Recipe
 
@@ -22,7 +23,7 @@ class NonFiniteStepError(Exception):
     """A step was given up before its update: weights, statistics and momenta are as before it.
 
     ``losses`` are confidence and localisation loss and ``gradient_norm`` the gradient's length as
-    they came out, NaN where the step was not computed at all.
+    they came out; both losses are NaN where a box has no area.
     """
 
     def __init__(self, losses: tuple[float, float], gradient_norm: float) -> None:
@@ -44,20 +45,28 @@ def matching_rule(recipe: Recipe) -> MatchingRule:
     )
 
 
+def computes_faster_in_bf16(device: torch.device) -> bool:
+    """Whether a step takes less time in bf16 than in float32 there."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
 class Objective:
     """What a step minimises: the recipe's matching and loss over a detector's default boxes."""
 
     def __init__(self, detector: SSD, recipe: Recipe, *, bf16: bool) -> None:
         self._recipe = recipe
         self._bf16 = bf16
-        self._variances = detector.card.default_boxes.variances
         self._default_boxes = DefaultBoxes(detector.default_boxes)
+        self._device = detector.default_boxes.device
+        self._variances = detector.default_boxes.new_tensor(detector.card.default_boxes.variances)
         # The loss that fits how the detector will be read.
         self._scores = detector.card.postprocessing.scores
         self._rule = matching_rule(recipe)
 
     def targets(self, portion: Batch) -> Targets:
-        """What the network should say about the pictures of ``portion``."""
+        """What the network should say about the pictures, on the network's device."""
         return build_targets(
             portion.boxes, portion.labels, self._default_boxes, self._variances, self._rule
         )
@@ -74,18 +83,21 @@ class Objective:
         if self._recipe.normaliser == "step":
             n = over_ranks(every.sum()).clamp(min=1)
             return [n.reciprocal().expand(len(each)) for each in matches]
-        pictures = over_ranks(torch.tensor(len(every), device=every.device))
+        pictures = over_ranks(torch.full((), len(every), device=every.device))
         return [(each.clamp(min=1) * pictures).reciprocal() for each in matches]
 
-    def losses(self, model: nn.Module, portion: Batch, target: Targets, weight: Tensor) -> Tensor:
-        """Confidence and localisation loss ``[2]`` of ``model`` on one portion."""
-        # Around the network alone: evaluation and checkpoints stay in float32.
-        with torch.autocast(portion.images.device.type, torch.bfloat16, enabled=self._bf16):
-            logits, offsets = model(portion.images)
+    def outputs(self, model: nn.Module, portion: Batch) -> tuple[Tensor, Tensor]:
+        """Class logits and box offsets of ``model`` for one portion."""
+        images = portion.images.to(self._device, non_blocking=True)
+        with self._precision():
+            outputs: tuple[Tensor, Tensor] = model(images)
+        return outputs
+
+    def losses(self, outputs: tuple[Tensor, Tensor], target: Targets, weight: Tensor) -> Tensor:
+        """Confidence and localisation loss ``[2]`` of one portion's ``outputs``."""
         return torch.stack(
             multibox_loss(
-                logits,
-                offsets,
+                *outputs,
                 target,
                 scores=self._scores,
                 negative_ratio=self._recipe.negative_ratio,
@@ -94,9 +106,23 @@ class Objective:
             )
         )
 
+    @contextlib.contextmanager
+    def _precision(self) -> Generator[None]:
+        """Around the network alone: evaluation and checkpoints stay in float32."""
+        kind = self._device.type
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=self._bf16))
+            if self._bf16 and kind == "cpu":
+                stack.enter_context(MixedDepthwise())
+            yield
+
 
 class Step:
-    """One optimiser step over one batch."""
+    """One optimiser step over one batch.
+
+    An accelerator is waited for once, before the update, for three numbers that say whether to make
+    it; everything before that has then been handed to it.
+    """
 
     def __init__(
         self,
@@ -117,6 +143,9 @@ class Step:
         self._statistics = Statistics(detector)
         self.gradient_norm = math.nan
         """Of the last step, before it was clipped."""
+        self.on_stage: Callable[[str], object] = _nothing
+        """Called with a stage's name when it is done: targets, forward, loss, backward, optimiser;
+        the three in the middle for every portion."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Learn from ``batch``; returns confidence and localisation loss ``[2]``, each over N.
@@ -125,27 +154,34 @@ class Step:
         finite, or the update would be beyond all bounds; nothing has changed then.
         """
         accelerator, recipe = self._accelerator, self._recipe
-        self._check_boxes(batch)
         self._model.train()
         self._statistics.remember()
-        batch = batch.to(accelerator.device)
         portions = [batch.portion(i, recipe.accumulate) for i in range(recipe.accumulate)]
         targets = [self._objective.targets(portion) for portion in portions]
         weights = self._objective.picture_weights(targets, self._over_ranks)
+        self.on_stage("targets")
         # DDP averages the ranks' gradients; the loss is their sum.
         ranks = accelerator.num_processes
 
-        losses = torch.zeros(2, device=accelerator.device)
+        # The labels' own checks are long past; a box without area would teach nonsense. On every
+        # rank the step then has no loss.
+        start = math.nan if boxes_without_area(batch) else 0.0
+        losses = torch.full((2,), start, device=accelerator.device)
         for i, (portion, target, weight) in enumerate(zip(portions, targets, weights, strict=True)):
             last = i == len(portions) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self._model):
-                loss = self._objective.losses(self._model, portion, target, weight)
+                outputs = self._objective.outputs(self._model, portion)
+                self.on_stage("forward")
+                loss = self._objective.losses(outputs, target, weight)
+                self.on_stage("loss")
                 accelerator.backward(loss.sum() * ranks)
+                self.on_stage("backward")
             losses += loss.detach()
         total: Tensor = accelerator.reduce(losses, "sum")
         self._check(total, self._gradient_norm())
         self._optimiser.step()
         self._optimiser.zero_grad()
+        self.on_stage("optimiser")
         return total
 
     def _gradient_norm(self) -> Tensor:
@@ -159,12 +195,6 @@ class Step:
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
         return norm
 
-    def _check_boxes(self, batch: Batch) -> None:
-        """The labels' own checks are long past; what is wrong here would teach nonsense."""
-        fine = torch.tensor([not boxes_without_area(batch)])
-        if not self._on_every_rank(fine.to(self._accelerator.device)):
-            raise NonFiniteStepError((math.nan, math.nan), math.nan)
-
     def _check(self, losses: Tensor, gradient_norm: Tensor) -> None:
         """The same on every rank: ``losses`` and gradient are over all of them."""
         *parts, norm = torch.cat([losses, gradient_norm.to(losses)[None]]).tolist()
@@ -176,14 +206,13 @@ class Step:
         self._statistics.restore()
         raise NonFiniteStepError((parts[0], parts[1]), norm)
 
-    def _on_every_rank(self, fine: Tensor) -> bool:
-        if self._accelerator.num_processes == 1:
-            return bool(fine)
-        return bool(self._accelerator.gather(fine).all())
-
     def _over_ranks(self, count: Tensor) -> Tensor:
         total: Tensor = self._accelerator.reduce(count.float(), "sum")
         return total
+
+
+def _nothing(_: str) -> None:
+    pass
 
 
 def boxes_without_area(batch: Batch) -> list[tuple[int, int]]:

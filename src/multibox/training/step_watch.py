@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from multibox.data.batches import epoch_batches, share_of_rank
-from multibox.errors import MultiboxError
+from multibox.errors import EndedElsewhere, MultiboxError
 from multibox.ssd.model import SSD
 from multibox.training.forensics import FailedStep, Report, report_on, write_folder
 from multibox.training.forensics_cause import Circumstances
@@ -60,7 +60,11 @@ class StepWatch:
         if self._accelerator.num_processes > 1:
             batches = gather_object(batches)
         if state.skipped_steps >= limit:
-            raise MultiboxError(self._last_words(batches, limit))
+            first = self._accelerator.is_main_process
+            words = self._last_words(batches, limit) if first else ""
+            # A launcher ends all ranks as soon as one of them has ended.
+            self._accelerator.wait_for_everyone()
+            raise MultiboxError(words) if first else EndedElsewhere("a step is not finite", 1)
         state.skipped_steps += 1
         cause = self._report(batches).cause if self._accelerator.is_main_process else ""
         return (
@@ -69,8 +73,6 @@ class StepWatch:
         )
 
     def _last_words(self, batches: list[Batch], limit: int) -> str:
-        if not self._accelerator.is_main_process:
-            return f"step {self._steps_done + 1} is not finite"
         report = self._report(batches)
         passed = f" ({limit} such steps were passed over before it)" if limit else ""
         try:

@@ -1,22 +1,25 @@
 """``multibox.train``: from a data set to a run folder with the best weights."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import nn
 
 from multibox import __version__
-from multibox.card import ModelCard, Preprocessing
+from multibox.card import Preprocessing
 from multibox.data import problems_summary
 from multibox.data.augmentation import INTERPOLATIONS, Augmentation
 from multibox.data.batches import ExtraAugmentation, TrainingPictures, steps_per_epoch
 from multibox.data.enforcement import without_tiny
+from multibox.data.file_cache import FileCache
 from multibox.data.merging import JOIN, DataPath, data_paths, display_name, is_data_path
 from multibox.data.photometric import Photometric
 from multibox.data.policies import DEFAULT_POLICIES, Policies
@@ -26,10 +29,13 @@ from multibox.ssd.model import build_ssd
 from multibox.training.data_splits import open_parts
 from multibox.training.initial_weights import DefaultBoxChoice, InitialModel, initial_model
 from multibox.training.loop import Run, fit
+from multibox.training.ranks import Ranks, lost_ranks_explained
 from multibox.training.recipe_cards import RecipeCard, choose, differences
 from multibox.training.recipes import Recipe, default_epochs, default_learning_rate
 from multibox.training.run_folder import claim_folder
+from multibox.training.run_lock import locked
 from multibox.training.sheets import draw_training_samples
+from multibox.training.step import computes_faster_in_bf16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ def _say_nothing(_: str) -> None:
     pass
 
 
+@lost_ranks_explained()
 def train(
     data: DataPath | DataSet | Sequence[Sample],
     *,
@@ -93,7 +100,8 @@ def train(
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")
     accelerator = _accelerator(chosen)
-    if not accelerator.is_main_process:
+    ranks = Ranks(accelerator)
+    if not ranks.is_first:
         report = _say_nothing
     training, held_out = open_parts(data, names, validation, classes, choice.splits, policies)
     parts = [part for part in (training, held_out) if part is not None]
@@ -126,9 +134,10 @@ def train(
     _check_portions(begin.model, chosen, len(training), accelerator)
 
     chosen = _settled(chosen, begin.model, len(training), accelerator)
-    # Chosen by one rank for all: the others might already see what it has made.
-    folder = _default_folder(places, model, resume=resume) if out is None else Path(out)
-    [folder] = broadcast_object_list([folder])
+    # Chosen by one rank for all, which alone looks into the folder: the others need not see it.
+    folder = ranks.on_first(
+        lambda: _default_folder(places, model, resume=resume) if out is None else Path(out)
+    )
     config = {
         "multibox": __version__,
         "data": JOIN.join(str(place.resolve()) for place in places) or "samples",
@@ -143,15 +152,6 @@ def train(
         "seed": seed,
         "recipe": chosen.model_dump(),
     }
-    # One rank looks first: the others then see the folder as it left it.
-    with accelerator.main_process_first():
-        continuing = claim_folder(
-            folder,
-            config,
-            resume=resume,
-            data=_folder_around(folder, places),
-            write=accelerator.is_main_process,
-        )
     pictures = TrainingPictures(
         training.samples,
         begin.card.preprocessing.image_size,
@@ -159,33 +159,58 @@ def train(
         extra=augmentation,
         train_difficult=chosen.train_difficult,
         seed=seed,
+        cache=_file_cache(chosen, len(training)),
     )
     run = Run(
         folder=folder,
         model=begin.model,
         card=begin.card.model_copy(
             update={
-                "recipe": {"seed": seed} | chosen.model_dump(exclude={"workers", "skip_non_finite"})
+                "recipe": {"seed": seed}
+                | chosen.model_dump(exclude={"workers", "cache_files", "skip_non_finite"})
             }
         ),
         recipe=chosen,
         pictures=pictures,
         validation=held_out,
         seed=seed,
-        bf16=_use_bf16(chosen, begin.card, accelerator),
+        bf16=(
+            computes_faster_in_bf16(accelerator.device)
+            if chosen.precision == "auto"
+            else chosen.precision == "bf16"
+        ),
         quiet=quiet,
     )
-    report(_plan(run, held_out))
-    if accelerator.is_main_process and not continuing:
-        draw_training_samples(folder / "training_samples.jpg", pictures, training.names)
-    state = fit(run, accelerator, resume=continuing)
+    around = _folder_around(folder, places)
+    with contextlib.ExitStack() as held:
+
+        def claim() -> bool:
+            look = partial(claim_folder, folder, config, resume=resume, data=around)
+            look(write=False)  # Refuses before anything is created.
+            held.enter_context(locked(folder))
+            return look()
+
+        continuing = ranks.on_first(claim)
+        report(_plan(run, held_out))
+        if ranks.is_first and not continuing:
+            draw_training_samples(folder / "training_samples.jpg", pictures, training.names)
+        state = fit(run, accelerator, ranks, resume=continuing)
     return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
     # Without cpu=True a torchrun on a machine without accelerators starts unrelated runs.
     on_cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=on_cpu)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        gpus = torch.cuda.device_count()
+        raise InputError(
+            f"{here} processes were started on a machine with {gpus} GPUs: "
+            f"torchrun --nproc-per-node {gpus}"
+        )
+    # Gradients lie where they are sent from; BatchNorm's statistics are the first rank's.
+    buckets = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[buckets])
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != expected:
         raise InputError(
@@ -242,18 +267,6 @@ def _with_truncated_sizes(begin: InitialModel) -> InitialModel:
     return replace(begin, model=model, card=card)
 
 
-def _use_bf16(recipe: Recipe, card: ModelCard, accelerator: Accelerator) -> bool:
-    if recipe.precision != "auto":
-        return recipe.precision == "bf16"
-    if accelerator.device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    # Full convolutions run twice as fast in bf16 where the processor has it; the depthwise ones of
-    # the lite detectors gain nothing.
-    has_bf16 = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    plain = card.architecture.extra_kind == "conv"
-    return accelerator.device.type == "cpu" and has_bf16 and plain
-
-
 def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
     red, green, blue = preprocessing.mean
     return Augmentation(
@@ -264,7 +277,15 @@ def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
         expand_ratio=recipe.expand_ratio,
         crop_sampler=recipe.crop_sampler,
         interpolations=INTERPOLATIONS if recipe.random_interpolation else ("linear",),
+        exact=recipe.exact_pixels,
     )
+
+
+def _file_cache(recipe: Recipe, files: int) -> FileCache | None:
+    """This rank's part of the machine's memory for encoded files."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    size = recipe.cache_files * 1_000_000 // ranks_here
+    return FileCache(files, size) if size else None
 
 
 def _folder_around(folder: Path, places: Sequence[Path]) -> Path | None:

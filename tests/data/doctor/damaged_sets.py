@@ -169,12 +169,12 @@ def oversized(data):
 def alpha(data):
     rgba = np.dstack([pixels("a"), np.full((HEIGHT, WIDTH), 128, np.uint8)])
     data.image("a").write_bytes(encode(".png", rgba))
-    return [("unusual-image", data.image("a"), None)]
+    return [("unusual-image", data.image("a"), None)] * 2  # it is also named .jpg
 
 
 def sixteen_bits_unused(data):
     data.image("c").write_bytes(encode(".png", pixels("c").astype(np.uint16) * 4))
-    return [("unusual-image", data.image("c"), None)]
+    return [("unusual-image", data.image("c"), None)] * 2
 
 
 def turned(data):

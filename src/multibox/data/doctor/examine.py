@@ -19,7 +19,7 @@ from multibox.data.doctor.pictures import PictureFacts
 from multibox.data.doctor.pool import look_at_all
 from multibox.data.doctor.summary import summarise
 from multibox.data.files import files_below, has_file_below
-from multibox.data.labels import Catalogue
+from multibox.data.labels import Catalogue, LabelledPicture
 from multibox.data.merging import DataPath, data_paths
 from multibox.data.open import read_catalogue
 from multibox.data.policies import KINDS
@@ -73,7 +73,7 @@ def examine(
         return Report(tuple(broken), summarise(Catalogue("", (), {}), [], [], broken, spec))
     orphans = find_orphans(root, catalogue)
     once = {
-        (picture.image, picture.label_file): picture
+        (picture.image, picture.label_file, _first_place(picture)): picture
         for split in catalogue.splits.values()
         for picture in split
     }
@@ -91,6 +91,11 @@ def examine(
     findings += duplicate_images(catalogue, facts, orphans.pictures)
     findings = _in_order(findings)
     return Report(tuple(findings), summarise(catalogue, read, orphans.pictures, findings, spec))
+
+
+def _first_place(picture: LabelledPicture) -> int | None:
+    """Tells two entries of one label file about the same picture apart."""
+    return picture.objects[0].place if picture.objects else None
 
 
 def _picture_faults(path: Path, facts: PictureFacts) -> list[Finding]:
@@ -120,7 +125,7 @@ def _broken_label_files(data: DataPath, error: InputError) -> Sequence[Finding]:
         if not place.is_dir():
             files = [place]
         elif has_file_below(place, IMAGE_SUFFIXES):
-            files = files_below(place, {".yaml", ".yml", ".json"})
+            files = files_below(place, {".yaml", ".yml", ".json", ".txt"})
         else:
             continue
         for file in files:
@@ -133,6 +138,9 @@ def _broken_label_files(data: DataPath, error: InputError) -> Sequence[Finding]:
 
 
 def _why_unreadable(file: Path) -> str:
+    """Why a file that may list a data set's classes cannot be read; '' for one that can."""
+    if file.suffix.lower() == ".txt":
+        return ""
     try:
         _, catalogue = read_catalogue(file)
     except InputError as error:

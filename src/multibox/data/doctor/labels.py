@@ -34,6 +34,7 @@ _REMEDIES: Mapping[Kind, str] = {
     "size-mismatch": "scale the boxes to the picture, or put the labelled picture back",
     "unknown-class": "correct its class, or add it to the list of classes",
     "similar-class-names": "give both one spelling if they mean the same",
+    "duplicate-image": "keep one of the two, with the objects of both",
     "exif-rotation": "turn the picture's pixels and remove the tag to be safe",
 }
 

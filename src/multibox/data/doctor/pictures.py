@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from multibox.data.doctor.structure import Damage, missing_end
+from multibox.data.doctor.structure import Damage, frames, missing_end
 from multibox.data.policies import Kind
 from multibox.errors import ImageError
 from multibox.image_headers import HeaderError, ImageHeader, ShortHeaderError, parse_header
@@ -145,12 +145,37 @@ def _check(facts: PictureFacts, path: Path, data: bytes, decoder_said: Callable[
     elif said:
         what = f"damaged though it decodes: {said[:120]}"
         facts.faults.append(("unreadable-image", True, what, f"look at it, and {_REPLACE}"))
-    facts.faults += _unusual(data, header)
+    facts.faults += [*_misnamed(path, header), *_unusual(data, header)]
     if header.orientation != 1 and header.format == "avif":
         facts.orientation = 1  # which read_image does not apply
 
 
+def _misnamed(path: Path, header: ImageHeader) -> list[tuple[Kind, bool, str, str]]:
+    """The file's name says another format; here the contents count, elsewhere the name may."""
+    suffix = path.suffix.lower()
+    if _FORMATS.get(suffix, header.format) == header.format:
+        return []
+    what = f"a {_TITLES.get(header.format, header.format.upper())} file named {suffix}"
+    return [("unusual-image", False, what, "rename it: other programs go by the name")]
+
+
+_FORMATS = {
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".jfif": "jpeg", ".png": "png", ".webp": "webp",
+    ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".gif": "gif", ".avif": "avif",
+    ".jp2": "jpeg2000", ".ppm": "pnm", ".pgm": "pnm", ".pbm": "pnm", ".pnm": "pnm",
+}  # fmt: skip
+_TITLES = {"webp": "WebP", "jpeg2000": "JPEG 2000"}
+
+
 def _unusual(data: bytes, header: ImageHeader) -> list[tuple[Kind, bool, str, str]]:
+    faults: list[tuple[Kind, bool, str, str]] = []
+    if (count := frames(data, header.format)) > 1:
+        what = f"an animation of {count} frames, of which the first is used"
+        faults.append(("unusual-image", False, what, "save the frames that are labelled"))
+    return [*faults, *_unusual_samples(data, header)]
+
+
+def _unusual_samples(data: bytes, header: ImageHeader) -> list[tuple[Kind, bool, str, str]]:
     if header.format == "jpeg":
         if _jpeg_components(data) == 4:
             what = "a JPEG of four colours (CMYK), turned into RGB without its colour profile"

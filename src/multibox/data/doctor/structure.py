@@ -26,6 +26,63 @@ def missing_end(data: bytes, format: str) -> str | None:
         return "it ends in the middle of a header"
 
 
+def frames(data: bytes, format: str) -> int:
+    """How many pictures an animation of ``format`` holds; 1 for all that is none, or is damaged."""
+    count = {"gif": _gif_frames, "png": _png_frames, "webp": _webp_frames}
+    try:
+        return max(1, count[format](data)) if format in count else 1
+    except (struct.error, IndexError):
+        return 1
+
+
+def _gif_frames(data: bytes) -> int:
+    """Walk the blocks (GIF89a, sections 17 to 27) and count the image descriptors."""
+    at = 13 + _gif_table(data[10])
+    found = 0
+    while data[at] != _GIF_TRAILER:
+        if data[at] == _GIF_IMAGE:
+            found += 1
+            at += 11 + _gif_table(data[at + 9])
+        elif data[at] == _GIF_EXTENSION:
+            at += 2
+        else:
+            break
+        while data[at]:  # sub-blocks, each after its length, up to an empty one
+            at += 1 + data[at]
+        at += 1
+    return found
+
+
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
+
+
+def _gif_table(flags: int) -> int:
+    """The bytes of a colour table, by the flags that announce it."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _png_frames(data: bytes) -> int:
+    """What the chunk acTL says, which stands before the pixels of an animated PNG."""
+    at = 8
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"acTL":
+            return int(struct.unpack_from(">I", data, at + 8)[0])
+        if kind == b"IDAT":
+            return 1
+        at += 12 + length
+
+
+def _webp_frames(data: bytes) -> int:
+    """Count the ANMF chunks of the container (RIFF: chunks are padded to even lengths)."""
+    at, found = 12, 0
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        found += kind == b"ANMF"
+        at += 8 + length + length % 2
+    return found
+
+
 def _jpeg(data: bytes) -> str | None:
     """Walk the segments (ITU-T T.81, annex B) up to the end-of-image marker."""
     at = 2

@@ -1,7 +1,7 @@
 """Figures about a whole data set: its splits, its class balance, and how default boxes fit it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from multibox.data.box_fit import fit, suggest
 from multibox.data.doctor.finding import Finding
 from multibox.data.doctor.labels import ReadPicture
 from multibox.data.files import name_key
-from multibox.data.labels import Catalogue
+from multibox.data.labels import Catalogue, first_few
 from multibox.data.policies import CHOICES, KINDS
+from multibox.data.splits import UNSPLIT, canonical
 from multibox.default_boxes import default_boxes
 
 UNREACHED_SHOWN = 1_000
@@ -47,7 +48,7 @@ def summarise(
             for split, pictures in catalogue.splits.items()
         },
         "classes": _classes(catalogue, read),
-        "notes": list(catalogue.notes),
+        "notes": [*catalogue.notes, *_on_classes(catalogue), *_on_unlisted(unlisted)],
         "policies": {kind: CHOICES[kind].default for kind in KINDS},
         "default_boxes": _default_boxes(catalogue, read, spec),
     }
@@ -76,6 +77,35 @@ def _classes(
         }
         for key in keys
     }
+
+
+def _on_classes(catalogue: Catalogue) -> Iterator[str]:
+    """Classes that a training cannot learn: without an object, or without one where it learns."""
+    learned: set[str] = set()
+    others: dict[str, str] = {}
+    for split, pictures in catalogue.splits.items():
+        names = {name_key(item.name) for picture in pictures for item in picture.objects}
+        if canonical(split) in ("train", "trainval", UNSPLIT):
+            learned |= names
+        else:
+            others |= dict.fromkeys(sorted(names - others.keys()), split)
+    keys = [name_key(name) for name in catalogue.names]
+    if learned:
+        for key in keys:
+            if key not in learned and key in others:
+                yield (
+                    f"class {key!r} has objects in {others[key]} and none to train on: it cannot "
+                    "be found, and counts as 0 where its split is measured"
+                )
+    if absent := [repr(key) for key in keys if key not in learned and key not in others]:
+        yield f"classes without an object: {first_few(absent)}"
+
+
+def _on_unlisted(unlisted: Sequence[Path]) -> Iterator[str]:
+    if unlisted:
+        count = f"{len(unlisted)} pictures" if len(unlisted) > 1 else "1 picture"
+        verb, more = ("are", ", …") if len(unlisted) > 1 else ("is", "")
+        yield f"{count} of its folders {verb} in no split: {unlisted[0]}{more}"
 
 
 def _default_boxes(

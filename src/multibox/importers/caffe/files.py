@@ -9,13 +9,11 @@ import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
+from multibox import limits
 from multibox.errors import InputError
 from multibox.importers.caffe.schema import message
 from multibox.importers.imported import Array
 
-# The longest published prototxts have some hundred kilobytes; protobuf itself ends at 2 GiB.
-_LARGEST_PROTOTXT = 4 * 2**20
-_LARGEST_MODEL = 2**31 - 1
 _MOST_VALUES = 2**31
 _LONGEST_NAME = 200
 _UPGRADE = (
@@ -28,7 +26,7 @@ def read_prototxt(path: Path) -> Any:
 
     Raises: InputError when it cannot be read, is not such a text, or has layers of the old format.
     """
-    data = _bytes(path, _LARGEST_PROTOTXT, "a network's prototxt")
+    data = _bytes(path, limits.PROTOTXT_BYTES, "a network's prototxt")
     network = message("NetParameter")()
     try:
         text_format.Parse(data.decode("utf-8-sig"), network, allow_unknown_field=True)
@@ -66,7 +64,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Array]]:
 
     Raises: InputError when the file is not a caffemodel, is damaged, or of the old format.
     """
-    data = _bytes(path, _LARGEST_MODEL, "a caffemodel")
+    data = _bytes(path, limits.CAFFEMODEL_BYTES, "a caffemodel")
     network = message("NetParameter")()
     try:
         network.ParseFromString(data)
@@ -98,8 +96,10 @@ def _bytes(path: Path, largest: int, what: str) -> bytes:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: is not a regular file: give {what}")
         size = path.stat().st_size
+        if size > limits.PROTOBUF_BYTES:
+            raise InputError(f"{path}: is not {what}: {size:,} bytes are too many for any")
         if size > largest:
-            raise InputError(f"{path}: is not {what}: {size} bytes are too many")
+            raise InputError(f"{path}: {limits.too_large(what, size, largest)}")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from multibox.importers.tensorflow.graph import MOST_ELEMENTS, TYPES, Array, Graph, Node, Output
+from multibox import limits
+from multibox.importers.tensorflow.graph import TYPES, Array, Graph, Node, Output
 
 Operation = Callable[[Node, Sequence[Array]], Array | Sequence[Array]]
 
@@ -21,11 +22,13 @@ def evaluate(
     *,
     shapes: Mapping[Output, tuple[int, ...]] | None = None,
     operations: Mapping[str, Operation] | None = None,
+    most: float = limits.GRAPH_ELEMENTS,
 ) -> list[Array]:
     """The values of ``wanted``, where the values of ``given`` are what they are.
 
     ``shapes`` answer the graph's questions for the shape of values that are not known themselves.
-    ``operations`` are carried out beside those of :data:`OPERATIONS`.
+    ``operations`` are carried out beside those of :data:`OPERATIONS`. ``most`` is how many numbers
+    they may make in all.
 
     Raises: NotComputable with the node's name and the reason.
     """
@@ -34,6 +37,7 @@ def evaluate(
     fed = {output: value[0] for output, value in values.items()}
     sizes = {graph.source(output): shape for output, shape in (shapes or {}).items()}
     done: dict[str, tuple[Array, ...]] = {}
+    made = 0
 
     def value(output: Output) -> Array:
         if output in fed:
@@ -57,7 +61,11 @@ def evaluate(
             continue
         missing = [source for source in inputs if source not in fed and source.node not in done]
         if not missing:
-            done[node.name] = _carry_out(graph, node, [value(source) for source in inputs], known)
+            results = _carry_out(graph, node, [value(source) for source in inputs], known)
+            done[node.name] = results
+            made += 0 if node.op == "Const" else sum(result.size for result in results)
+            if made > most:
+                raise NotComputable(f"{node.name!r} ({node.op}): more than {most:,} numbers")
         elif node.name in begun:
             raise NotComputable(f"{node.name!r} depends on itself")
         else:
@@ -97,7 +105,7 @@ def _carry_out(
 
 
 def _at_most(count: float) -> None:
-    if not 0 <= count <= MOST_ELEMENTS:
+    if not 0 <= count <= limits.GRAPH_ELEMENTS:
         raise ValueError(f"{count} elements")
 
 

@@ -1,5 +1,6 @@
 """A frozen TensorFlow graph: nodes by name, the edges between them, and the constants in it."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from multibox import limits
 from multibox.errors import InputError
 from multibox.importers.tensorflow.schema import graph_message
 
 Array = npt.NDArray[Any]
 
-_LARGEST_FILE = 1 << 30
-MOST_ELEMENTS = 1 << 26
 # DataType of tensorflow/core/framework/types.proto, and where TensorProto keeps loose values.
 TYPES: dict[int, tuple[type[np.generic], str]] = {
     1: (np.float32, "float_val"),
@@ -76,12 +76,26 @@ class Graph:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.nodes = {node.name: node for node in _read_nodes(path)}
+        self._check_repeated()
         self._users: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes.values():
             for name in {source.node for source in node.inputs}:
                 if name not in self.nodes:
                     raise self.refusal(f"{node.name!r} takes {name!r}, which is not there: damaged")
                 self._users[name].append(node)
+
+    def _check_repeated(self) -> None:
+        """A constant may say that it is one number a million times, in a few bytes."""
+        made = 0
+        for node in self.nodes.values():
+            value = node.attributes.get("value")
+            if value is not None and value.HasField("tensor"):
+                sides = [max(dim.size, 0) for dim in value.tensor.shape.dim]
+                made += 0 if value.tensor.content else math.prod(sides)
+        if made > limits.GRAPH_ELEMENTS:
+            raise self.refusal(
+                f"constants of {made:,} repeated numbers{limits.beyond(made, limits.GRAPH_ELEMENTS)}"
+            )
 
     def refusal(self, reason: str) -> InputError:
         """An error to raise about this file."""
@@ -158,8 +172,13 @@ def _read_nodes(path: Path) -> Iterator[Node]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{path}: is larger than any SSD graph")
+        size = path.stat().st_size
+        if size > limits.PROTOBUF_BYTES:
+            raise InputError(f"{path}: is no TensorFlow graph: {size:,} bytes are too many for any")
+        if size > limits.GRAPH_BYTES:
+            raise InputError(
+                f"{path}: {limits.too_large('a frozen graph', size, limits.GRAPH_BYTES)}"
+            )
         content = path.read_bytes()
         if content[4:8] == b"TFL3":
             raise InputError(
@@ -203,11 +222,9 @@ def _output(name: bytes) -> Output:
 def _array(tensor: Any) -> Array:
     kind, field = TYPES[tensor.dtype]
     shape = tuple(dim.size for dim in tensor.shape.dim)
-    count = 1
-    for side in shape:
-        count *= side
-        if side < 0 or count > MOST_ELEMENTS:
-            raise ValueError(f"a shape of {shape}")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a shape of {shape}")
     if tensor.content:
         values = np.frombuffer(tensor.content, np.dtype(kind).newbyteorder("<")).astype(kind)
     else:

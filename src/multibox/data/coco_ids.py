@@ -1,0 +1,44 @@
+"""Ids in COCO JSON that are harmless here, while COCO's own evaluation goes wrong over them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from multibox.data.files import name_key
+from multibox.data.samples import Problem
+
+Id = int | str
+
+
+def counted_from_zero(
+    categories: Collection[Id | None], annotations: Collection[Id | None], file: str
+) -> Iterator[Problem]:
+    """Ids of 0 where COCO counts from 1: a match with annotation 0 counts as none there."""
+    for what, ids in {"category": categories, "annotation": annotations}.items():
+        if 0 in ids:
+            reason, action = f"{what} ids count from 0", "read as they are"
+            yield Problem(file, None, reason, action, "bad-label-file", f"{what} id 0")
+
+
+def repeated_ids(annotations: Sequence[Id | None], file: str) -> Iterator[Problem]:
+    """Annotations with the id of another, of which COCO keeps one."""
+    seen: set[Id] = set()
+    for index, id in enumerate(annotations):
+        if id is not None and id in seen:
+            reason, action = "annotation with the id of another", "read as it is"
+            yield Problem(file, index, reason, action, "bad-label-file", f"annotation id {id}")
+        elif id is not None:
+            seen.add(id)
+
+
+def other_ids(categories: Mapping[Path, Mapping[Id, str]]) -> Iterator[Problem]:
+    """Files that give an id to another class than a file before them does."""
+    first: dict[Id, tuple[str, Path]] = {}
+    for file, names in categories.items():
+        for id, name in names.items():
+            earlier, where = first.setdefault(id, (name, file))
+            if name_key(earlier) != name_key(name):
+                reason = "category ids mean other classes than in another file"
+                value = f"{id} is {name!r}, and {earlier!r} in {where.name}"
+                action = "told apart by their names"
+                yield Problem(str(file), None, reason, action, "bad-label-file", value)
+                break
