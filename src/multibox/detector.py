@@ -142,8 +142,8 @@ def load(
 
     ``goal`` is what ``threads`` (by default one for each processor) are for: "latency" puts them
     all on one picture, "throughput" works on as many pictures together. ``precision`` "bf16" is for
-    OpenVINO and PyTorch, "fp16" for PyTorch on a GPU. ``pictures`` is how many there will be (None: many): "auto" takes the engine that is
-    the fastest for them all, its loading included.
+    OpenVINO and PyTorch, "fp16" for PyTorch on a GPU. ``pictures`` is how many there will be (None:
+    many): "auto" takes the engine that is the fastest for them all, its loading included.
 
     Raises: InputError when there is no such file, it cannot be used, or ``engine`` cannot run it.
     """

@@ -112,8 +112,9 @@ def _jpeg_coefficients(data: bytes, at: int, marker: int) -> float:
     components = data[at + 9]
     factors = [data[at + 11 + 3 * i] for i in range(components)]
     samples = sum((factor >> 4) * (factor & 15) for factor in factors)
-    whole = max(factor >> 4 for factor in factors) * max(factor & 15 for factor in factors)
-    return 2 * samples / max(whole, 1)
+    across = max((factor >> 4 for factor in factors), default=1)
+    down = max((factor & 15 for factor in factors), default=1)
+    return 2 * samples / max(across * down, 1)
 
 
 def jpeg_scans(data: bytes) -> int:
@@ -271,7 +272,7 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
         raise _too_many()
     at += 8 if big else 2
     head, step = struct.calcsize(order + entry), 20 if big else 12
-    tags = {}
+    tags: dict[int, int] = {}
     for place in range(at, at + count * step, step):
         tag, kind, values = struct.unpack_from(order + entry, data, place)
         if kind not in (3, 4, 16) or not values:  # SHORT, LONG, LONG8

@@ -25,7 +25,7 @@ from multibox.errors import MultiboxError
 MEMORY = 1 << 30
 """Bytes that reading may take, beyond what the imports have taken."""
 SECONDS = 10
-"""Of the processor: what one file may take; the process ends with a traceback when it takes more."""
+"""What one file may take of the processor; the process ends with a traceback beyond it."""
 PATIENCE = 60
 """Seconds by the clock, for what waits without computing; other work may slow a machine down."""
 

@@ -145,15 +145,15 @@ FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
 
 def take_notes(folder: Path, rank: int) -> None:
     notes: dict[str, Any] = {"pictures": [], "boxes": []}
-    step, fit, picture = loop.Step.__call__, training.fit, TrainingPictures.__getitem__
+    step, fit, picture = loop.Step.__call__, training.fit, TrainingPictures.write
 
     def noted_step(self: loop.Step, batch: Any) -> Any:
         notes["boxes"].append(sum(len(boxes) for boxes in batch.boxes))
         return step(self, batch)
 
-    def noted_picture(self: TrainingPictures, key: Any) -> Any:
+    def noted_picture(self: TrainingPictures, key: Any, out: Any) -> Any:
         notes["pictures"].append(list(key))
-        return picture(self, key)
+        return picture(self, key, out)
 
     def noted_fit(run: Any, *arguments: Any, **keywords: Any) -> Any:
         state = fit(run, *arguments, **keywords)
@@ -165,7 +165,7 @@ def take_notes(folder: Path, rank: int) -> None:
         return state
 
     loop.Step.__call__ = noted_step  # type: ignore[method-assign]
-    TrainingPictures.__getitem__ = noted_picture  # type: ignore[method-assign]
+    TrainingPictures.write = noted_picture  # type: ignore[method-assign]
     training.fit = noted_fit
 
 

@@ -22,7 +22,9 @@ from typing import Any
 from multibox import limits
 from multibox.data.coco_ids import Id, counted_from_zero, other_ids, repeated_ids
 from multibox.data.files import (
+    as_text,
     is_below,
+    is_file,
     is_visible,
     read_label_bytes,
     relative_id,
@@ -171,9 +173,11 @@ class _CocoFile:
         spelt_names: dict[Id, str] = {}
         for category in _dicts(content, "categories", path):
             id, spelt = _id(category.get("id")), str(category.get("name", ""))
-            name = spelt.strip()
+            name = as_text(spelt)
             if id is None or not name:
-                raise InputError(f"{path}: a category without an id or a name: {category}")
+                raise InputError(
+                    f"{path}: a category without an id or a name: {str(category)[:200]}"
+                )
             spelt_names[id] = spelt
             if self.categories.setdefault(id, name) != name:
                 reason, action = "category id with two names", "the first name used"
@@ -368,6 +372,6 @@ def _find_picture(name: str, folders: list[Path], base: Path) -> Path | None:
             ]
         ):
             for folder in folders:
-                if form and is_below(path := folder / form, base) and path.is_file():
+                if form and is_below(path := folder / form, base) and is_file(path):
                     return path
     return None

@@ -1,6 +1,7 @@
 """Listing and reading files: what every format needs and none should do its own way."""
 
 import os
+import re
 import stat
 import unicodedata
 from collections import defaultdict
@@ -11,6 +12,7 @@ from multibox import limits
 from multibox.errors import InputError
 from multibox.imaging import IMAGE_SUFFIXES
 
+_HALVES = re.compile("[\ud800-\udfff]")
 MAX_LABEL_BYTES = limits.LABEL_BYTES
 """No honest label file of one picture is larger; what is, would only eat memory."""
 
@@ -22,6 +24,14 @@ def name_key(name: str) -> str:
     names may differ in bytes while they look alike.
     """
     return unicodedata.normalize("NFC", name.strip())
+
+
+def as_text(name: str) -> str:
+    """``name`` without outer white space, halves of unicode pairs (surrogates) replaced.
+
+    JSON and YAML can spell them, while no file or terminal takes them.
+    """
+    return _HALVES.sub("\ufffd", name).strip()
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -72,6 +82,16 @@ def child_folder(folder: Path, name: str) -> Path | None:
     return matching[0] if matching else None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False as well where there can be none, the name too long."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; False as well where there can be none, the name too long."""
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises)
+
+
 def is_visible(name: str) -> bool:
     """Whether a file name is meant for people: not hidden, not an archive's by-product."""
     return not name.startswith(".") and name != "__MACOSX"
@@ -120,6 +140,8 @@ def read_lines(path: Path, largest: int = limits.LIST_BYTES) -> list[str]:
         text = read_label_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text: save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a mark, or no text at all
+        raise InputError(f"{path}: not UTF-8 text: save it as UTF-8")
     return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 

@@ -66,7 +66,7 @@ def display_name(paths: Sequence[Path]) -> str:
 
 
 def _split(text: str) -> list[Path]:
-    if Path(text).exists():
+    if os.path.exists(text):  # noqa: PTH110 (Path.exists raises where a name is too long)
         return [Path(text)]
     if JOIN not in text:
         raise InputError(f"{text}: no such file or folder: check the path to the data")
@@ -90,10 +90,10 @@ def _split(text: str) -> list[Path]:
 
 
 def _find(name: str, beside: Path | None) -> Path | None:
-    if Path(name).exists():
+    if os.path.exists(name):  # noqa: PTH110
         return Path(name)
     sibling = None if beside is None else beside.parent / name
-    return sibling if sibling is not None and sibling.exists() else None
+    return sibling if sibling is not None and os.path.exists(sibling) else None  # noqa: PTH110
 
 
 def part_names(paths: Sequence[Path]) -> tuple[Path, list[str]]:

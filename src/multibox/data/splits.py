@@ -143,7 +143,9 @@ def hold_out(
 
 def _rank(path: str, seed: int) -> tuple[bytes, str, str]:
     name = name_key(PurePath(path).name)
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest(), name_key(path), path
+    # File names that are not UTF-8 come with surrogates in their place.
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
+    return digest, name_key(path), path
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,7 +24,10 @@ from multibox import limits
 from multibox.data.files import (
     MAX_LABEL_BYTES,
     files_below,
+    as_text,
     is_below,
+    is_file,
+    is_folder,
     is_visible,
     read_label_bytes,
     read_lines,
@@ -165,7 +168,7 @@ class _YoloYaml:
         self.here = self.file.parent
         base = self._text("path")
         self.base = next(
-            (f for f in (self.here / base, self.here) if base and f.is_dir()), self.here
+            (f for f in (self.here / base, self.here) if base and is_folder(f)), self.here
         )
         self.names, self.notes = _names(self.content, self.file)
         self.remarks = list(_odd_classes(self.content, self.names, self.file))
@@ -223,7 +226,7 @@ class _YoloYaml:
         parts = [part for part in Path(entry).parts if part not in ("..", "/")]
         tries = [self.base / entry, self.here / entry, self.base.joinpath(*parts)]
         tries += [self.here.joinpath(*parts), self.here.joinpath(*parts[-2:])]
-        place = next((path for path in tries if path.exists()), None)
+        place = next((path for path in tries if self._is_place(path)), None)
         if place is None:
             what = f"{split}: {entry} does not exist"
             self.notes.append(f"{what} and is left out")
@@ -233,6 +236,12 @@ class _YoloYaml:
     def _remark(self, reason: str, file: Path | None = None) -> None:
         file = file or self.file
         self.remarks.append(Problem(str(file), None, reason, "left out", "bad-label-file"))
+
+    def _is_place(self, path: Path) -> bool:
+        """Not a folder that the YAML lies deep in, as ``..`` and ``/``: it holds everything else."""
+        if is_folder(path):
+            return path.resolve() not in self.here.resolve().parents
+        return is_file(path)
 
     def _pictures(self, place: Path) -> list[Path]:
         if place.is_dir():
@@ -246,7 +255,7 @@ class _YoloYaml:
             inside = self.base.joinpath(*(p for p in Path(line).parts if p not in ("..", "/")))
             tries = [place.parent / line, self.base / line, inside]
             tries = [path for path in tries if any(is_below(path, base) for base in bases)]
-            pictures.append(next((path for path in tries if path.is_file()), tries[0]))
+            pictures.append(next((path for path in tries if is_file(path)), tries[0]))
         if again := [path.name for path, n in Counter(pictures).items() if n > 1]:
             self._remark(f"lists pictures twice: {first_few(again)}", place)
         return pictures
@@ -305,7 +314,7 @@ def _name(value: object) -> str:
     # Lists within lists can be a few bytes of YAML and gigabytes when they are written out.
     if not isinstance(value, str):
         raise ValueError("not a text")
-    return value.strip()
+    return as_text(value)
 
 
 def label_file(picture: Path) -> Path:
@@ -317,7 +326,7 @@ def label_file(picture: Path) -> Path:
         return beside
     parts[folders[-1]] = "labels"
     mirrored = Path(*parts).with_suffix(".txt")
-    return beside if beside.is_file() and not mirrored.is_file() else mirrored
+    return beside if is_file(beside) and not is_file(mirrored) else mirrored
 
 
 def read_picture(
@@ -330,7 +339,7 @@ def read_picture(
     objects: list[LabelledObject] = []
     problems: list[Problem] = []
     try:
-        lines = read_lines(labels, MAX_LABEL_BYTES) if labels.is_file() else []
+        lines = read_lines(labels, MAX_LABEL_BYTES) if is_file(labels) else []
         if (count := len(lines)) > limits.OBJECTS:
             raise InputError(f"{labels}: {count:,} lines{limits.beyond(count, limits.OBJECTS)}")
     except InputError as error:
@@ -343,7 +352,7 @@ def read_picture(
         else:
             reason, kind = read
             problems.append(Problem(str(labels), index, reason, "dropped", kind, line[:60]))
-    exists = picture.is_file()
+    exists = is_file(picture)
     return LabelledPicture(
         image=picture if exists else None,
         id=relative_id(picture, root),

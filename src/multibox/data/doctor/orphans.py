@@ -70,6 +70,8 @@ def _xml(
     read = {picture.label_file for picture in listed} | told
     labelled: set[Path] = set()
     for file in files_below(root, {".xml"}):
+        if str(file) in told:
+            labelled.update(by_stem.get(name_key(file.stem), []))
         if str(file) in read:
             continue
         try:

@@ -93,9 +93,8 @@ class Graph:
                 sides = [max(dim.size, 0) for dim in value.tensor.shape.dim]
                 made += 0 if value.tensor.content else math.prod(sides)
         if made > limits.GRAPH_ELEMENTS:
-            raise self.refusal(
-                f"constants of {made:,} repeated numbers{limits.beyond(made, limits.GRAPH_ELEMENTS)}"
-            )
+            what = limits.beyond(made, limits.GRAPH_ELEMENTS)
+            raise self.refusal(f"constants of {made:,} repeated numbers{what}")
 
     def refusal(self, reason: str) -> InputError:
         """An error to raise about this file."""
