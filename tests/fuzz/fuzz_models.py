@@ -2,6 +2,7 @@
 
 import json
 import struct
+from contextlib import suppress
 
 from fuzz_choices import TEXTS, Mutation, Rng, pick
 from fuzz_labels import json_value
@@ -45,10 +46,9 @@ def _safetensors(data: bytes, rng: Rng) -> bytes:
                 rng, (None, [], {CARD_KEY: 5}, {CARD_KEY: "{}"}, {"a": "b"}, "x")
             )
         case 6:
-            metadata = header["__metadata__"]
-            metadata[CARD_KEY] = json_value(metadata[CARD_KEY].encode(), rng).decode(
-                "utf-8", "replace"
-            )
+            card = json.dumps(header.get("__metadata__"))
+            with suppress(ValueError):
+                header["__metadata__"] = json.loads(json_value(card.encode(), rng))
         case 7:
             header = {f"a{i}": entry for i in range(2000)} | header
         case _:

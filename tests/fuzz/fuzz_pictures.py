@@ -170,7 +170,8 @@ def _disguised(data: bytes, rng: Rng) -> bytes:
         b"P5" + b" " * 4000 + b"x", b"P6\n#" + b"a" * 5000, b"P6\n#\r9999 9999\n1 1 255\nabc",
         b"P5 %d %d 65535\n" % (side, side), b"P3 2 2 255\n" + b"9" * 9999, b"P4 9999 9999\n",
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf\0\0\0\x14ispe\0\0\0\0\0\0\0\1\0\0\0\1" + data,
-        b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 \0\0\0\0jp2c\xff\x4f\xff\x51" + data,
+        b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 \0\0\0\0jp2c\xff\x4f\xff\x51"
+        + data,
         b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIIIIIII", side, side, 0, 0, side, side, 0, 0)
         + b"\0\3\7\1\1\7\1\1\7\1\1",
         b"II*\0\x08\0\0\0\xff\xff" + data, b"MM\0+\0\x08\0\0\0\0\0\0\0\0\0\x10" + b"\xff" * 64,

@@ -121,7 +121,7 @@ TEXTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a solver": (lambda: b"net: 'train.prototxt'\nbase_lr: 0.01\n", "no layers"),
     "nested": (lambda: b"a { " * 50_000, "not a Caffe prototxt"),
     "nested lists": (lambda: b"layer { x: " + b"[" * 50_000, "not a Caffe prototxt"),
-    "too long": (lambda: b"#" * (5 * 2**20), "too many"),
+    "too long": (lambda: b"#" * (5 * 2**20), "more than the limit of 4,194,304"),
     "cut short": (lambda: good()[1].encode()[:5000], "not a Caffe prototxt"),
     "a type of two lines": (
         lambda: good()[1].replace("ReLU", "Re\\nLU", 1).encode(), r"the name 'Re\\nLU'",

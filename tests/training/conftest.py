@@ -1,28 +1,14 @@
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import tiny_detectors
 import torch
+from tiny_runs import OPTIONS, Train
 
 from multibox.data import Sample, open_data, synthetic
 from multibox.training.train import TrainResult, train
-
-# 9 pictures to train on, in batches of 4: two steps an epoch, and one picture left over.
-OPTIONS: dict[str, Any] = {
-    "model": "tiny_plain",
-    "weights": "none",
-    "batch_size": 4,
-    "epochs": 3,
-    "workers": 0,
-    "precision": "fp32",
-    "warmup_steps": 0,
-}
-
-
-class Train(Protocol):
-    def __call__(self, **changes: Any) -> TrainResult: ...
 
 
 @pytest.fixture(scope="session", autouse=True)

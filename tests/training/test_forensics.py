@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import tiny_detectors
 import torch
+from tiny_runs import Train
 
-from conftest import Train
 from multibox import checkpoints
 from multibox.checkpoints import write_json
 from multibox.data.batches import Key, TrainingPicture, TrainingPictures
 from multibox.errors import InputError, MultiboxError
+from multibox.imaging import Image
 from multibox.training import forensics
 from multibox.training.forensics import replay
 from multibox.training.loop import Step
@@ -41,10 +42,10 @@ def plant_box(
 ) -> list[str]:
     """Change the first box of the first picture of ``epoch`` that has one, past all checks."""
     planted: list[str] = []
-    real = TrainingPictures.__getitem__
+    real = TrainingPictures.write
 
-    def damaged(self: TrainingPictures, key: Key) -> TrainingPicture:
-        picture = real(self, key)
+    def damaged(self: TrainingPictures, key: Key, out: Image | None = None) -> TrainingPicture:
+        picture = real(self, key, out)
         if key.epoch == epoch and len(picture.boxes) and not planted:
             boxes = picture.boxes.copy()
             change(boxes[0])
@@ -52,7 +53,7 @@ def plant_box(
             return picture._replace(boxes=boxes)
         return picture
 
-    monkeypatch.setattr(TrainingPictures, "__getitem__", damaged)
+    monkeypatch.setattr(TrainingPictures, "write", damaged)
     return planted
 
 
@@ -231,14 +232,14 @@ def test_some_may_be_passed_over(
 
 
 def test_the_limit_counts_over_the_whole_run(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = TrainingPictures.__getitem__
+    real = TrainingPictures.write
 
-    def damaged(self: TrainingPictures, key: Key) -> TrainingPicture:
-        picture = real(self, key)
+    def damaged(self: TrainingPictures, key: Key, out: Image | None = None) -> TrainingPicture:
+        picture = real(self, key, out)
         boxes = np.array([[0.2, 0.2, 0.2, 0.4]], np.float32)
         return picture._replace(boxes=boxes, labels=np.array([0]))
 
-    monkeypatch.setattr(TrainingPictures, "__getitem__", damaged)
+    monkeypatch.setattr(TrainingPictures, "write", damaged)
     line, _ = fails(run, skip_non_finite=3)
     assert line.startswith("step 4 (epoch 2)")
     assert "3 such steps were passed over before it" in line

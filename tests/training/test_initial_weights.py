@@ -319,3 +319,13 @@ class TestDefaultBoxes:
         path, _ = saved(tmp_path, "tiny_plain")
         with pytest.raises(InputError, match="brings its own default boxes"):
             initial_model("tiny_plain", OLD, str(path), None, default_boxes="coco")
+
+
+def test_running_figures_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path, network = saved(tmp_path, "tiny_lite")
+    name = next(name for name, _ in network.named_buffers() if name.endswith("running_var"))
+    arrays = {n: value.numpy().copy() for n, value in network.state_dict().items()}
+    arrays[name][0] = np.inf
+    checkpoints.save(path, arrays, network.card)
+    with pytest.raises(InputError, match=f"{name} has values that are not finite"):
+        initial_model("tiny_lite", OLD, str(path), None)

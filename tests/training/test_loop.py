@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import Train
 
-from conftest import Train
 from multibox import checkpoints
 from multibox.data import Sample
 from multibox.errors import InputError, MultiboxError

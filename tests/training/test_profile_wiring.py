@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from tiny_runs import Train
 from torch import Tensor
 
-from conftest import Train
 from multibox import checkpoints
 from multibox.card import PostProcessing, Preprocessing
 from multibox.ssd.matching import DefaultBoxes, MatchingRule

@@ -11,8 +11,8 @@ import tiny_detectors
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny_runs import Train
 
-from conftest import Train
 from multibox import checkpoints
 from multibox.errors import InputError, Interrupted, MultiboxError
 from multibox.training import loop
@@ -65,7 +65,8 @@ def assert_same(one: TrainResult, two: TrainResult) -> None:
 @pytest.fixture(scope="module")
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """Three epochs of two steps, never interrupted."""
-    from conftest import OPTIONS as BASE
+    from tiny_runs import OPTIONS as BASE
+
     from multibox.training.train import train
 
     return train(**(BASE | OPTIONS), data=scenes, out=tmp_path_factory.mktemp("whole") / "run")

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tiny_runs import OPTIONS, Train
 
 import multibox
-from conftest import OPTIONS, Train
 from multibox import checkpoints
 from multibox.data import Sample, open_data
 from multibox.errors import ImageError, InputError

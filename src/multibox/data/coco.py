@@ -108,10 +108,15 @@ def _label_files(path: Path) -> list[Path]:
         file
         for folder in folders
         for file in folder.glob("*.json")
-        if is_visible(file.name) and _has_coco_keys(file)
+        if is_visible(file.name) and (_is_named_for_coco(file) or _has_coco_keys(file))
     )
     # Beside instances_*.json, COCO has files of other tasks for the same pictures.
     return [file for file in found if file.name.startswith("instances_")] or found
+
+
+def _is_named_for_coco(path: Path) -> bool:
+    """A name that says what a file should hold: one that is damaged is not to be passed over."""
+    return path.name.startswith("instances_") or path.name == "_annotations.coco.json"
 
 
 def _has_coco_keys(path: Path) -> bool:

@@ -23,8 +23,8 @@ import yaml
 from multibox import limits
 from multibox.data.files import (
     MAX_LABEL_BYTES,
-    files_below,
     as_text,
+    files_below,
     is_below,
     is_file,
     is_folder,
@@ -238,7 +238,7 @@ class _YoloYaml:
         self.remarks.append(Problem(str(file), None, reason, "left out", "bad-label-file"))
 
     def _is_place(self, path: Path) -> bool:
-        """Not a folder that the YAML lies deep in, as ``..`` and ``/``: it holds everything else."""
+        """A file, or a folder that the YAML does not lie in deeper (as in ``..`` and ``/``)."""
         if is_folder(path):
             return path.resolve() not in self.here.resolve().parents
         return is_file(path)

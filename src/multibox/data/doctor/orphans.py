@@ -40,7 +40,7 @@ def find_orphans(root: Path, catalogue: Catalogue) -> Orphans:
         labelled = _text(root, listed, beside, orphans)
     else:
         labelled = set()
-        orphans.findings += _broken_json(root, listed)
+        orphans.findings += _broken_json(root, listed, told)
     for path in orphans.pictures:
         if path not in labelled and str(path) not in told:
             orphans.findings.append(
@@ -107,12 +107,14 @@ def _text(
     return {expected[file] for file in expected if file.is_file()} & set(pictures)
 
 
-def _broken_json(root: Path, listed: Iterable[LabelledPicture]) -> Iterator[Finding]:
+def _broken_json(
+    root: Path, listed: Iterable[LabelledPicture], told: set[str]
+) -> Iterator[Finding]:
     """JSON files beside those that were read which hold too little to be known for COCO's."""
     read = {Path(picture.label_file.partition(".json: ")[0] + ".json") for picture in listed}
     folders = {file.parent for file in read}
     for file in files_below(root, {".json"}):
-        if file.parent in folders and file not in read:
+        if file.parent in folders and file not in read and str(file) not in told:
             try:
                 json.loads(read_label_bytes(file, limits.COCO_BYTES))
             except (ValueError, RecursionError, InputError) as error:
