@@ -118,7 +118,7 @@ OBJECT = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
         ({"annotations": [OBJECT, {**OBJECT, "bbox": "1 2 3 4"}]}, "box is not four numbers"),
         ({"annotations": [OBJECT, {**OBJECT, "bbox": {"x": 1}}]}, "box is not four numbers"),
         ({"annotations": [OBJECT, {**OBJECT, "bbox": [1, 2, [3], 4]}]}, "box is not four numbers"),
-        ({"annotations": [OBJECT, {**OBJECT, "category_id": [1]}]}, "category id that is not listed"),
+        ({"annotations": [OBJECT, {**OBJECT, "category_id": [1]}]}, "category id that is not"),
         ({"annotations": [OBJECT, {**OBJECT, "category_id": True}]}, None),  # Python's True is 1
         ({"annotations": [OBJECT, {**OBJECT, "image_id": {}}]}, "annotation of an image that is"),
         ({"annotations": [OBJECT, {**OBJECT, "bbox": [5, 5, 0, 4]}]}, "box without area"),
@@ -187,7 +187,8 @@ def test_half_a_unicode_pair_in_a_class_name_can_be_written_anywhere(tmp_path: P
 
 @pytest.mark.parametrize(
     ("raw", "box"),
-    [("1e400", None), ("-1e400", None), ("NaN", None), ("9" * 400, None), ("1e-400", 0.0), ("true", 1.0)],
+    [("1e400", None), ("-1e400", None), ("NaN", None), ("9" * 400, None), ("1e-400", 0.0),
+     ("true", 1.0)],
 )  # fmt: skip
 def test_numbers_at_the_edge_of_json(tmp_path: Path, raw: str, box: float | None) -> None:
     file = lone_file(tmp_path)

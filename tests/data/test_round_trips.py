@@ -168,6 +168,5 @@ def test_choosing_classes_only_takes_objects_away(format: str, data: RandomSet) 
         part = open_data(folder, classes=chosen)
         assert part.names == chosen
         assert found(part) == {
-            stem: [item for item in objects if item[0] in chosen]
-            for stem, objects in whole.items()
+            stem: [item for item in objects if item[0] in chosen] for stem, objects in whole.items()
         }

@@ -23,14 +23,16 @@ _CONFUSABLE = str.maketrans(
 def look(name: str) -> str:
     """What a name looks like: names of the same look are easily mistaken for one another."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    letters = "".join(c for c in folded if c.isalnum() or unicodedata.category(c) in _MARKS)
+    letters = "".join(
+        c for c in folded if c.isalnum() or c == "#" or unicodedata.category(c) in _MARKS
+    )
     alike = (letters or folded).translate(_CONFUSABLE)
     return alike.translate(_DIGITS) if len(alike) >= _WORD and not alike.isdigit() else alike
 
 
 _DIGITS = str.maketrans("01", "ol")
 _WORD = 3  # where single characters are classes, as in reading plates, 0 and o are two of them
-_MARKS = ("Mn", "Mc", "So", "Sm", "Sc")  # accents, and the signs that tell C from C+ and C#
+_MARKS = ("Mn", "Mc", "So", "Sm", "Sc")  # accents, and signs such as those of C+ and C++
 
 
 def similar_names(catalogue: Catalogue) -> list[Problem]:

@@ -110,7 +110,7 @@ def _object(element: ElementTree.Element, index: int) -> LabelledObject | tuple[
     xmin, ymin, xmax, ymax = (number(box.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax"))
     # By the letter xmin = xmax is one pixel wide; in practice it is a slip of the mouse.
     if xmax <= xmin or ymax <= ymin:
-        reason = INVERTED if xmax < xmin or ymax < ymin else NO_AREA
+        reason = INVERTED if min(xmax - xmin, ymax - ymin) < -1 else NO_AREA
         return reason, "degenerate-box", f"({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g})"
     difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true", "yes")
     return LabelledObject(index, name, (xmin - 1, ymin - 1, xmax, ymax), difficult)

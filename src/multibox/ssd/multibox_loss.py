@@ -154,21 +154,44 @@ def multibox_loss(
     optimiser step: all pictures of the batch and all ranks. Computed in float32 whatever the
     network's precision.
     """
-    logits = class_logits.float()
-    if scores == "softmax":
-        likelihood = logits.log_softmax(dim=2)
-    else:
-        # Of a 1 in this column and 0 in every other: minus the binary cross entropy.
-        likelihood = logits - F.softplus(logits).sum(dim=2, keepdim=True)
     positive = targets.classes > 0
+    wanted = targets.classes.clamp(min=0)
     with torch.no_grad():
         chosen = positive | hard_negatives(
-            -likelihood[..., 0], targets.classes, negative_ratio, at_least=min_negatives
+            _class_loss(class_logits, torch.zeros_like(wanted), scores),
+            targets.classes,
+            negative_ratio,
+            at_least=min_negatives,
         )
-    wanted = targets.classes.clamp(min=0)[..., None]
-    confidence = -likelihood.gather(2, wanted)[..., 0].where(chosen, 0).sum(dim=1)
-    smooth_l1 = F.smooth_l1_loss(box_offsets.float(), targets.offsets, reduction="none", beta=1.0)
-    localisation = smooth_l1.where(positive[..., None], 0).sum(dim=(1, 2))
+    if class_logits.device.type == "cpu":
+        confidence = _by_picture(chosen, _class_loss(class_logits[chosen], wanted[chosen], scores))
+        localisation = _by_picture(
+            positive, _box_loss(box_offsets[positive], targets.offsets[positive])
+        )
+    else:  # how many were chosen an accelerator would have to be asked
+        confidence = _class_loss(class_logits, wanted, scores).where(chosen, 0).sum(dim=1)
+        localisation = _box_loss(box_offsets, targets.offsets).where(positive, 0).sum(dim=1)
     if weights is not None:
         confidence, localisation = confidence * weights, localisation * weights
     return MultiBoxLoss(confidence.sum(), localisation.sum())
+
+
+def _class_loss(class_logits: Tensor, classes: Tensor, scores: Scores) -> Tensor:
+    """The class loss of default boxes: ``[..., classes + 1]`` and ``[...]`` to ``[...]``."""
+    logits = class_logits.float()
+    own = logits.gather(-1, classes[..., None])[..., 0]
+    if scores == "softmax":
+        return logits.logsumexp(dim=-1) - own
+    # The binary cross entropy of a 1 in its own column and a 0 in every other.
+    return F.softplus(logits).sum(dim=-1) - own
+
+
+def _box_loss(box_offsets: Tensor, wanted: Tensor) -> Tensor:
+    """Smooth L1 of offsets: ``[..., 4]`` each to ``[...]``."""
+    return F.smooth_l1_loss(box_offsets.float(), wanted, reduction="none", beta=1.0).sum(dim=-1)
+
+
+def _by_picture(mask: Tensor, values: Tensor) -> Tensor:
+    """The sums ``[b]`` of ``values [k]``, which are those of the k places in ``mask [b, n]``."""
+    picture = mask.nonzero(as_tuple=True)[0]
+    return values.new_zeros(len(mask)).index_add(0, picture, values)
