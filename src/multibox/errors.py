@@ -1,10 +1,16 @@
 """The errors a caller may want to catch, and the exit codes the command line gives them."""
 
+# What could break a line or colour a terminal: names come from files, and may hold anything.
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " ")
+
 
 class MultiboxError(Exception):
     """The work failed. The message is one clear line; the command line ends with exit code 1."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return super().__str__().translate(_CONTROLS)
 
 
 class InputError(MultiboxError):

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from fuzz_mutations import mutated
+from fuzz_structures import restructured
 from fuzz_worker import MEMORY
 
 TARGETS = (
@@ -33,6 +36,27 @@ def test_a_number_names_one_damage() -> None:
     damaged = [mutated(data, number) for number in range(200)]
     assert damaged == [mutated(data, number) for number in range(200)]
     assert len(set(damaged)) > 190
+
+
+def test_lies_have_numbers_too() -> None:
+    rng = np.random.default_rng(0)
+    for suffix, whole in (
+        (".txt", b"0 .5 .5 .1 .1\n"),
+        (".png", cv2.imencode(".png", rng.integers(0, 255, (9, 9, 3), np.uint8))[1].tobytes()),
+        (".json", b'{"images": [{"id": 1}]}'),
+    ):
+        lies = [restructured(whole, suffix, number) for number in range(40)]
+        assert lies == [restructured(whole, suffix, number) for number in range(40)]
+        assert len(set(lies)) > 15, suffix
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kind_of_file_has_lies_of_its_own(target: str, tmp_path: Path) -> None:
+    from fuzz_readers import TARGETS as targets
+
+    path = targets[target].prepare(tmp_path)
+    whole = path.read_bytes()
+    assert any(restructured(whole, path.suffix, number) != whole for number in range(5))
 
 
 @pytest.mark.parametrize("target", TARGETS)

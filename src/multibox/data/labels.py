@@ -18,7 +18,7 @@ That is what happens by default; ``Policies`` say otherwise.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from math import isfinite, nan
@@ -28,9 +28,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from multibox.boxes import iou
 from multibox.data.files import name_key, relative_id
 from multibox.data.policies import CHOICES, DEFAULT_POLICIES, Policies, Policy
+from multibox.data.repeated_boxes import Corners, repeated_boxes
 from multibox.data.samples import DataSet, Problem, Sample
 from multibox.errors import ImageError, InputError
 from multibox.image_headers import ImageHeader
@@ -47,13 +47,8 @@ INVERTED = "box inverted, its corners exchanged"
 NOT_READ = "not read"
 OUTSIDE = "box outside the picture"
 NOT_NUMBERS = "box is not four numbers"
-SAME_BOX = 0.99
-"""IoU from which two boxes of one class are one object labelled twice."""
 
-_MOST_COMPARED = 2_000
 _READERS = 8
-
-Corners = tuple[float, float, float, float]
 
 
 class LabelledObject(NamedTuple):
@@ -264,7 +259,9 @@ def check_objects(picture: LabelledPicture, header: ImageHeader) -> Checked:
             value = "({:g}, {:g}, {:g}, {:g})".format(*box)
             problem = Problem(picture.label_file, item.place, reason, action, kind, value)
             faults.append((i, problem))
-    for i, first in _repeated(picture.objects, boxes):
+    # A crowd region may well be the union of what it holds.
+    single = [None if item.crowd else box for item, box in zip(picture.objects, boxes, strict=True)]
+    for i, first in repeated_boxes([name_key(item.name) for item in picture.objects], single):
         reason = "box drawn twice"
         value = f"object {picture.objects[first].place}"
         place = picture.objects[i].place
@@ -295,38 +292,6 @@ def _all_within(boxes: Iterable[Corners], size: tuple[int, int]) -> bool:
         min(x0, y0) >= -ROUNDING and x1 <= size[0] + ROUNDING and y1 <= size[1] + ROUNDING
         for x0, y0, x1, y1 in boxes
     )
-
-
-def _repeated(
-    objects: Sequence[LabelledObject], boxes: Sequence[Corners | None]
-) -> Iterator[tuple[int, int]]:
-    """Pairs (later, earlier) of objects of one class whose boxes are all but the same.
-
-    Crowd regions are left aside: one may well be the union of what it holds. Where there are more
-    than ``_MOST_COMPARED`` of a class, only boxes that are equal count as the same: the pairs would
-    fill the memory.
-    """
-    by_class: dict[str, list[int]] = defaultdict(list)
-    for i, item in enumerate(objects):
-        if boxes[i] is not None and not item.crowd:
-            by_class[name_key(item.name)].append(i)
-    for places in by_class.values():
-        if len(places) > _MOST_COMPARED:
-            yield from _equal(places, boxes)
-            continue
-        if len(places) < 2:
-            continue
-        corners = np.array([boxes[i] for i in places], np.float64)
-        same = np.triu(iou(corners, corners) >= SAME_BOX, k=1)
-        for column in np.flatnonzero(same.any(axis=0)):
-            yield places[column], places[int(same[:, column].argmax())]
-
-
-def _equal(places: Iterable[int], boxes: Sequence[Corners | None]) -> Iterator[tuple[int, int]]:
-    first: dict[Corners | None, int] = {}
-    for place in places:
-        if (earlier := first.setdefault(boxes[place], place)) != place:
-            yield place, earlier
 
 
 def _areas(outlines: Sequence[float | None], boxes: Sequence[Corners]) -> list[float] | None:

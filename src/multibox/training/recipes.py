@@ -181,9 +181,9 @@ def paper() -> Recipe:
 def modern() -> Recipe:
     """What helps on small data sets and in short runs; the default.
 
-    Expect, from ImageNet weights on two CPU cores: 205 pictures of blood cells (BCCD) with
-    ssdlite320_mobilenet_v2 in about 15 minutes, VOC07 mAP .70 a third of the way, .82 half-way,
-    .84 at the end, and .87 on the test split (torchvision's own SSDLite parts: .715 in 24 minutes).
+    Expect, from ImageNet weights on two CPU cores that compute bf16: 205 pictures of blood cells
+    (BCCD) with ssdlite320_mobilenet_v2 in about 8 minutes, VOC07 mAP .68 a third of the way, .82
+    half-way, .85 at the end and on the test split (torchvision's own SSDLite parts: .715 in 24).
     """
     return Recipe(
         name="modern",
@@ -221,8 +221,8 @@ def default_epochs(pictures: int, *, accelerated: bool) -> int:
     """How many epochs a run gets when nobody says.
 
     A budget of pictures seen that grows more slowly than the data does: about 12,000 for two
-    hundred pictures and 30,000 for three thousand, which SSDLite does on two CPU cores in a quarter
-    of an hour and in three quarters; five times that on an accelerator.
+    hundred pictures and 30,000 for three thousand, which SSDLite does on two CPU cores in 8 and 20
+    minutes, or twice that where they are slow in bf16; five times that on an accelerator.
     """
     budget = 12_000 * math.pow(max(pictures, 1) / 200, 0.35) * (5 if accelerated else 1)
     return max(1, round(budget / max(pictures, 1)))

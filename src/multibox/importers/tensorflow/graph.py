@@ -91,14 +91,14 @@ class Graph:
             value = node.attributes.get("value")
             if value is not None and value.HasField("tensor"):
                 sides = [max(dim.size, 0) for dim in value.tensor.shape.dim]
-                made += 0 if value.tensor.content else math.prod(sides)
+                made += 0 if value.tensor.content else min(math.prod(sides), 1 << 62)
         if made > limits.GRAPH_ELEMENTS:
             what = limits.beyond(made, limits.GRAPH_ELEMENTS)
             raise self.refusal(f"constants of {made:,} repeated numbers{what}")
 
     def refusal(self, reason: str) -> InputError:
         """An error to raise about this file."""
-        return InputError(f"{self.path}: {reason}")
+        return InputError(f"{self.path}: {reason[:500]}")  # the names of its nodes may be long
 
     def source(self, output: Output) -> Output:
         """Where a value comes from, seen through operations that hand it on unchanged."""
