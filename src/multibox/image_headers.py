@@ -71,7 +71,7 @@ def parse_header(data: bytes) -> ImageHeader:
         if signature.match(data):
             try:
                 header = parse(data)
-            except (struct.error, IndexError) as error:
+            except (struct.error, IndexError, OverflowError) as error:  # all: beyond the end
                 raise ShortHeaderError("the header is cut off") from error
             if header.width <= 0 or header.height <= 0:
                 raise HeaderError(f"the header claims {header.width} x {header.height} pixels")
@@ -251,7 +251,7 @@ def _exif_orientation(block: bytes) -> int:
     """The orientation of an EXIF block; 1 where the block is damaged or says nothing valid."""
     try:
         return _valid(_tiff_tags(block).get(_ORIENTATION_TAG, 1))
-    except (struct.error, HeaderError):
+    except (struct.error, HeaderError, OverflowError):
         return 1
 
 

@@ -366,7 +366,7 @@ def test_what_a_graph_computes_is_counted_in_all(tmp_path: Path) -> None:
     graph = graph_of(build, tmp_path / "a.pb")
     assert fixed_value(graph, Output("sum2")).shape == (4_000_000,)
     before = peak()
-    with pytest.raises(InputError, match="sum8.*more than 33,554,432 numbers") as caught:
+    with pytest.raises(InputError, match=r"sum8.*more than 33,554,432 numbers") as caught:
         fixed_value(graph, Output("sum19"))
     assert "\n" not in str(caught.value)
     assert peak() - before < 300 << 20
