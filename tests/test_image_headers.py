@@ -160,6 +160,26 @@ def test_tiffs_without_a_size_or_with_too_many_tags() -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1) + bytes(99),
+        b"MM\0+" + struct.pack(">HHQ", 8, 0, 2**63) + bytes(99),
+        FTYP + struct.pack(">I4sQ", 1, b"free", 2**64 - 1) + bytes(99),
+    ],
+    ids=["BigTIFF", "BigTIFF of the other order", "box"],
+)
+def test_offsets_that_no_file_can_have_lie_beyond_the_end(data: bytes) -> None:
+    with pytest.raises(ShortHeaderError):
+        parse_header(data)
+
+
+def test_exif_whose_offset_no_file_can_have_means_upright() -> None:
+    block = b"Exif\0\0MM\0+" + struct.pack(">HHQ", 8, 0, 2**64 - 1)
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    assert parse_header(FILES["jpeg"][:2] + segment + FILES["jpeg"][2:]).orientation == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
         b"P5" + b" " * 4000 + b"x",
         b"P6 " + b"\n" * 3000 + b"9" + b"\t" * 900 + b"y",
         b"P5" + b"#\n" * 2000 + b"x",

@@ -1,7 +1,10 @@
 """The errors a caller may want to catch, and the exit codes the command line gives them."""
 
 # What could break a line or colour a terminal: names come from files, and may hold anything.
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " ")
+_CONTROLS = {
+    code: " " if chr(code).isspace() else f"\\x{code:02x}"
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029)
+}
 
 
 class MultiboxError(Exception):

@@ -158,6 +158,19 @@ def _tiff_tag(data: bytes, rng: Rng) -> bytes:
     return data[:place] + new + data[place + 12 :]
 
 
+def _avif_size(data: bytes, rng: Rng) -> bytes:
+    """Another size in one of the places that tell it, or a box before all others."""
+    places = [i for i in range(len(data) - 12) if data[i : i + 4] == b"ispe"]
+    if places and rng.random() < 0.7:
+        sides = (0, 1, 24, 9_999, 65_535, 2**31 - 1, 2**32 - 1)
+        at = pick(rng, places) + 8
+        size = struct.pack(">II", int(pick(rng, sides)), int(pick(rng, sides)))
+        return data[:at] + size + data[at + 8 :]
+    (length,) = struct.unpack_from(">I", data.ljust(4, b"\0"))
+    free = pick(rng, (8, 0, 1, 2**31, 2**32 - 1))
+    return data[:length] + struct.pack(">I4s", free, b"free") + rng.bytes(16) + data[length:]
+
+
 def _disguised(data: bytes, rng: Rng) -> bytes:
     """The beginning of another format before the data, or in its place."""
     side = int(pick(rng, (1, 20, 9_999, 65_535)))
@@ -190,4 +203,5 @@ PICTURES: dict[str, tuple[Mutation, ...]] = {
     ".bmp": (_disguised,),
     ".gif": (_disguised,),
     ".ppm": (_disguised,),
+    ".avif": (_avif_size, _avif_size, _disguised),
 }

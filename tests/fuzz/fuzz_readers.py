@@ -209,6 +209,7 @@ TARGETS: dict[str, Target] = {
     "tiff": _picture(".tif", []),
     "ppm": _picture(".ppm", []),
     "gif": Target(_gif, _read_picture),
+    "avif": _picture(".avif", []),
     "voc-xml": Target(_voc_xml, _open),
     "voc-list": Target(_voc_list, _open),
     "loose-xml": Target(_loose_xml, _open),

@@ -15,7 +15,7 @@ from fuzz_worker import MEMORY
 
 TARGETS = (
     "jpeg", "jpeg-progressive", "jpeg-exif", "png", "png-alpha", "png-16-bits", "webp",
-    "webp-lossless-alpha", "bmp", "tiff", "ppm", "gif", "voc-xml", "voc-list", "loose-xml",
+    "webp-lossless-alpha", "bmp", "tiff", "ppm", "gif", "avif", "voc-xml", "voc-list", "loose-xml",
     "coco-json", "yolo-yaml", "yolo-label", "class-names", "checkpoint", "onnx-metadata",
     "openvino-metadata", "caffemodel", "prototxt", "frozen-graph",
 )  # fmt: skip

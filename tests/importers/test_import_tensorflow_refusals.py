@@ -191,7 +191,7 @@ def inception(message: Any) -> None:
         (negative_variance, "not positive"),
         (bias_behind_a_bias, "does not fit"),
         (not_finite, "not finite"),
-        (huge, "damaged"),
+        (huge, "more than the limit"),
         (no_suppression, "without non-maximum suppression"),
         (scaled_logits, "scales its class scores"),
         (other_thresholds, "different thresholds"),
