@@ -72,72 +72,72 @@ def test_the_remedy_in_the_line_is_enough(size: int) -> None:
 READ = """
 import sys
 from pathlib import Path
+from multibox.checkpoints import load
+from multibox.data.voc_xml import read_annotation
+from multibox.engines.exported import read_exported
 from multibox.errors import InputError
-kind, path = sys.argv[1], Path(sys.argv[2])
-try:
-    if kind == "prototxt":
-        from multibox.importers.caffe.files import read_prototxt as read
-    elif kind == "caffemodel":
-        from multibox.importers.caffe.files import read_caffemodel as read
-    elif kind == "graph":
-        from multibox.importers.tensorflow.graph import Graph as read
-    elif kind == "picture":
-        from multibox.imaging import read_image as read
-    elif kind == "checkpoint":
-        from multibox.checkpoints import load as read
-    elif kind == "exported":
-        from multibox.engines.exported import read_exported as read
-    else:
-        from multibox.data.voc_xml import read_annotation as read
-    read(path)
-    print("read")
-except InputError as error:
-    print(error)
+from multibox.imaging import read_image
+from multibox.importers.caffe.files import read_caffemodel, read_prototxt
+from multibox.importers.tensorflow.graph import Graph
+readers = {
+    ".prototxt": read_prototxt, ".caffemodel": read_caffemodel, ".pb": Graph, ".png": read_image,
+    ".safetensors": load, ".onnx": read_exported, ".xml": read_annotation,
+}
+for path in map(Path, sys.argv[1:]):
+    try:
+        readers[path.suffix](path)
+        print(path, "was read")
+    except InputError as error:
+        print(error)
 """
+LARGEST = {
+    ".prototxt": limits.PROTOTXT_BYTES,
+    ".caffemodel": limits.CAFFEMODEL_BYTES,
+    ".pb": limits.GRAPH_BYTES,
+    ".png": limits.PICTURE_PIXELS * limits.PICTURE_BYTES_A_PIXEL,
+    ".safetensors": limits.CHECKPOINT_BYTES,
+    ".onnx": limits.CHECKPOINT_BYTES,
+    ".xml": limits.LABEL_BYTES,
+}
 
 
-@pytest.mark.parametrize(
-    ("kind", "suffix", "limit"),
-    [
-        ("prototxt", ".prototxt", limits.PROTOTXT_BYTES),
-        ("caffemodel", ".caffemodel", limits.CAFFEMODEL_BYTES),
-        ("graph", ".pb", limits.GRAPH_BYTES),
-        ("picture", ".png", limits.PICTURE_PIXELS * limits.PICTURE_BYTES_A_PIXEL),
-        ("checkpoint", ".safetensors", limits.CHECKPOINT_BYTES),
-        ("exported", ".onnx", limits.CHECKPOINT_BYTES),
-        ("xml", ".xml", limits.LABEL_BYTES),
-    ],
-)
-def test_a_hollow_file_is_refused_by_the_limit_and_by_a_lower_one(
-    tmp_path: Path, kind: str, suffix: str, limit: int
-) -> None:
-    """Files that take no place on the disk; a smaller one is refused for what is in it."""
-    path = tmp_path / f"hollow{suffix}"
-    cases = (("1", limit + 1, True), ("1e-5", 100_000, True), ("1", 100_000, False))
-    for factor, size, refused in cases:
-        with path.open("wb") as file:
-            file.truncate(size)
-        line = run(READ, factor, kind, str(path)).stdout
+def read(factor: str, *paths: Path) -> list[str]:
+    """What reading each of the files ends with, one line each."""
+    done = run(READ, factor, *map(str, paths))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for path, line in zip(paths, lines, strict=True):
         assert line.startswith(str(path))
-        assert line.count("\n") == 1
-        assert ("more than the limit" in line) is refused
-        assert "MULTIBOX_LIMITS" in line or not refused
+    return lines
+
+
+def hollow(path: Path, size: int) -> Path:
+    """A file that takes no place on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def test_files_are_refused_by_the_limit_and_by_a_lower_one(tmp_path: Path) -> None:
+    """A smaller one is refused as well, for what is in it."""
+    over = [hollow(tmp_path / f"over{suffix}", most + 1) for suffix, most in LARGEST.items()]
+    small = [hollow(tmp_path / f"small{suffix}", 100_000) for suffix in LARGEST]
+    for factor, paths, refused in (("1", over, True), ("1e-5", small, True), ("1", small, False)):
+        for line in read(factor, *paths):
+            assert ("more than the limit" in line) is refused, line
+            assert "MULTIBOX_LIMITS" in line or not refused
 
 
 def test_depth_can_be_raised(tmp_path: Path) -> None:
     path = tmp_path / "deep.xml"
     path.write_text(f"<annotation>{'<a>' * 120}{'</a>' * 120}</annotation>")
-    assert "more than 50 elements" in run(READ, "1", "xml", str(path)).stdout
-    assert "more than 100 elements" in run(READ, "2", "xml", str(path)).stdout
-    assert run(READ, "3", "xml", str(path)).stdout == "read\n"
+    for factor, said in (("1", "than 50 elements"), ("2", "than 100 elements"), ("3", "was read")):
+        assert said in read(factor, path)[0]
 
 
 def test_what_protobuf_cannot_hold_is_not_promised_by_a_higher_limit(tmp_path: Path) -> None:
-    path = tmp_path / "hollow"
-    with path.open("wb") as file:
-        file.truncate(limits.PROTOBUF_BYTES + 1)
-    for kind in ("caffemodel", "graph"):
-        line = run(READ, "8", kind, str(path)).stdout
+    size = limits.PROTOBUF_BYTES + 1
+    for line in read("8", hollow(tmp_path / "a.caffemodel", size), hollow(tmp_path / "a.pb", size)):
         assert "too many for any" in line
         assert "MULTIBOX_LIMITS" not in line
 
