@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["multibox", "yaml", "xml.etree", "json"
     from multibox.errors import MultiboxError
 
 SEEDS = 20
-USUAL = ("-max_total_time=60", "-timeout=10", "-rss_limit_mb=1024", "-max_len=20000")
+USUAL = ("-max_total_time=60", "-timeout=10", "-rss_limit_mb=1024", "-max_len=300000")
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def fuzz(name: str, options: list[str]) -> None:
     (seeds / "whole").write_bytes(whole)
     for number in range(SEEDS):
         seed = restructured(whole, path.suffix, number)
-        if len(seed) < 20_000:
+        if len(seed) < 300_000:
             (seeds / f"structure-{number}").write_bytes(seed)
     warnings.simplefilter("ignore")
 
