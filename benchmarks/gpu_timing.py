@@ -8,9 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-WARM_UP = 3
-LEAST = 5
-
 
 class Latency(NamedTuple):
     """Milliseconds from the call until the device has done it; 50 and 99 of 100 take no longer."""
@@ -21,14 +18,16 @@ class Latency(NamedTuple):
 
 
 class Clock:
-    """Measures on one device, until a deadline."""
+    """Measures on one device, until time is over.
 
-    def __init__(self, device: torch.device, deadline: float) -> None:
-        self.device = device
-        self._deadline = deadline
+    ``warm_up`` calls do not count; after them come at least ``least``.
+    """
 
-    def is_over(self) -> bool:
-        return time.monotonic() > self._deadline
+    def __init__(self, device: str, warm_up: int, least: int, is_over: Callable[[], bool]) -> None:
+        self.device = torch.device(device)
+        self.warm_up = warm_up
+        self.least = least
+        self.is_over = is_over
 
     def wait(self) -> None:
         """Until the device has nothing left to do."""
@@ -37,12 +36,12 @@ class Clock:
 
     def latency(self, call: Callable[[], object], seconds: float) -> Latency:
         """One call after the other, each waited for."""
-        for _ in range(WARM_UP):
+        for _ in range(self.warm_up):
             call()
         self.wait()
         samples: list[float] = []
         end = time.perf_counter() + seconds
-        while len(samples) < LEAST or (time.perf_counter() < end and not self.is_over()):
+        while len(samples) < self.least or (time.perf_counter() < end and not self.is_over()):
             start = time.perf_counter()
             call()
             self.wait()
@@ -53,9 +52,9 @@ class Clock:
     def seconds_each(self, call: Callable[[], object], seconds: float) -> float:
         """Of calls that are queued one behind the other: the median of a few such rounds."""
         once = self.latency(call, 0).p50 / 1000
-        calls = max(1, round(seconds / LEAST / once))
+        calls = max(1, round(seconds / self.least / once))
         rounds = []
-        for _ in range(LEAST):
+        for _ in range(self.least):
             start = time.perf_counter()
             for _ in range(calls):
                 call()
@@ -67,4 +66,4 @@ class Clock:
 def matrix_peak(clock: Clock, side: int) -> float:
     """Operations a second of a square bf16 product of random matrices."""
     a, b = (torch.randn(side, side, device=clock.device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * side**3 / clock.seconds_each(lambda: a @ b, 1)
+    return 2 * side**3 / clock.seconds_each(lambda: a @ b, 1 if clock.least > 1 else 0.01)

@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,128 +14,134 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
-from gpu_timing import Clock
+from gpu_plan import Plan, Report
 from multibox.benchmarking import multiply_adds
 from multibox.benchmarking.train import bench_training
 from multibox.data.augmentation import Augmentation
 from multibox.data.batches import TrainingPictures, remaining_batches
 from multibox.data.open import open_data
 from multibox.data.samples import DataSet
-from multibox.data.synthetic import generate
 from multibox.engines.torch import TorchEngine
 from multibox.ssd.model import build_ssd
 from multibox.training.loading import default_workers, load_batches
 from multibox.training.optimiser import build_optimiser, set_rate
-from multibox.training.recipes import paper
+from multibox.training.recipes import modern
 from multibox.training.step import Step
 from peer_models import Twins
 
-WARM_UP, LEAST, LONGEST = 6, 4, 30
-"""Steps before the clock starts, steps at least, seconds at most."""
 RATE = 1e-6
 """So low that random weights go on for as long as is measured."""
 FORWARD_AND_BACKWARD = 3
 """Operations of a training step by those of its forward pass."""
+SETTLING = 0.4
+"""Of the time measured, how long steps go on before: the loader's queue finds its length."""
+
+Training = tuple[Generator[Any], Callable[[Any], object]]
+"""Batches, and what learns from one."""
 
 
-def measure_training(
-    name: str,
-    twins: Twins,
-    batch_size: int,
-    folder: Path,
-    jpegs: int,
-    peak: float,
-    clock: Clock,
-    report: dict[str, Any],
-) -> None:
+def measure_training(name: str, twins: Twins, plan: Plan, report: Report) -> None:
     """Add ``name`` to the report's "training": images a second, decoding included."""
-    if not folder.exists():
-        generate(folder, images=jpegs, size=(500, 375), splits={"train": 1.0})
-    data = open_data(folder)
-    engine = TorchEngine.from_checkpoint(twins.checkpoint, str(clock.device))
+    data = open_data(plan.pictures())
+    size = plan.training_batches[name]
+    engine = TorchEngine.from_checkpoint(twins.checkpoint, plan.device)
     height, width = twins.checkpoint.card.preprocessing.image_size
     operations = FORWARD_AND_BACKWARD * 2 * multiply_adds.of_torch(
         engine, np.zeros((1, height, width, 3), np.uint8)
     )  # fmt: skip
     del engine
-    alone = bench_training(
-        twins.checkpoint.card.model,
-        batch_size=batch_size,
-        seconds=4 if clock.device.type == "cuda" else 0.1,
-        device=str(clock.device),
-    )
-    print(f"training {name}, batch {batch_size}, the step alone: "
-          f"{alone.pictures_per_second:.1f} images/s", flush=True)  # fmt: skip
-    rates = {}
-    for contender, steps in (
-        ("multibox bf16", multibox_steps(twins, data, batch_size, clock)),
-        ("torchvision bf16", torchvision_steps(twins, data, batch_size, clock, half=True)),
-        ("torchvision fp32", torchvision_steps(twins, data, batch_size, clock, half=False)),
-    ):
-        if clock.is_over():
-            report["skipped"].append(f"training, {name}: {contender}")
-            continue
-        rates[contender] = rate = batch_size * steps_per_second(steps, clock)
-        print(f"training {name}, batch {batch_size}, {contender}: {rate:.1f} images/s, "
-              f"{rate * operations / peak:.1%} of the peak", flush=True)  # fmt: skip
-    report["training"][name] = {
-        "batch_size": batch_size,
-        "workers": workers_of(clock),
+    figures = report.section("training", name)
+    figures |= {
+        "batch_size": size,
+        "workers": workers_of(plan),
         "operations_a_picture": operations,
-        "images_per_second": rates,
-        "step_alone": alone.model_dump(),
-        "fraction_of_peak": {key: rate * operations / peak for key, rate in rates.items()},
     }
-    for contender, rate in rates.items():
-        if not contender.startswith("multibox"):
+
+    contenders: dict[str, Callable[[], Training]] = {
+        "multibox bf16": partial(multibox_training, twins, data, size, plan),
+        "torchvision bf16": partial(torchvision_training, twins, data, size, plan, half=True),
+        "torchvision fp32": partial(torchvision_training, twins, data, size, plan, half=False),
+    }
+    for contender, begin in contenders.items():
+        if plan.is_over():
+            report.figures["skipped"].append(f"training, {name}: {contender}: out of time")
+            continue
+        rate, waiting = speed(*begin(), size, plan)
+        found = {
+            "images_per_second": rate,
+            "waiting": waiting,
+            "fraction_of_peak": rate * operations / report.figures["peak"],
+        }
+        figures[contender] = found
+        if contender.startswith("torchvision"):
             key = f"training {name}: multibox bf16 by {contender}"
-            report["ratios"][key] = rates["multibox bf16"] / rate
+            report.section("ratios")[key] = figures["multibox bf16"]["images_per_second"] / rate
+        report.save()
+        print(f"training {name}, batch {size}, {contender}: {rate:.1f} images/s, "
+              f"{found['fraction_of_peak']:.1%} of the peak, "
+              f"{waiting:.0%} of the time waiting for pictures", flush=True)  # fmt: skip
+    if not plan.is_over():
+        alone = bench_training(
+            twins.checkpoint.card.model,
+            batch_size=size,
+            seconds=2 * plan.seconds,
+            device=plan.device,
+        )
+        figures["step_alone"] = alone.model_dump()
+        print(f"training {name}, batch {size}, the step alone: "
+              f"{alone.pictures_per_second:.1f} images/s", flush=True)  # fmt: skip
+    report.save()
 
 
-def steps_per_second(steps: Iterator[object], clock: Clock) -> float:
-    """Of a training that goes on; its first steps fill the loader's queue and choose kernels."""
-    for _ in range(WARM_UP):
-        next(steps)
+def speed(
+    batches: Generator[Any], learn: Callable[[Any], object], size: int, plan: Plan
+) -> tuple[float, float]:
+    """Images a second of a training that goes on, and its share of waiting for them."""
+    clock = plan.clock()
+    settled = time.perf_counter() + SETTLING * plan.training_seconds
+    done = 0
+    while done < plan.warm_up or time.perf_counter() < settled:
+        learn(next(batches))
+        done += 1
     clock.wait()
-    start, done = time.perf_counter(), 0
-    while done < LEAST or (time.perf_counter() - start < LONGEST / 2 and not clock.is_over()):
-        next(steps)
+    start, done, waited = time.perf_counter(), 0, 0.0
+    while done < plan.least or (
+        time.perf_counter() - start < plan.training_seconds and not plan.is_over()
+    ):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        learn(batch)
         done += 1
     clock.wait()
     seconds = time.perf_counter() - start
-    close: Callable[[], None] = getattr(steps, "close", lambda: None)
-    close()
-    return done / seconds
+    batches.close()
+    return size * done / seconds, waited / seconds
 
 
-def workers_of(clock: Clock) -> int:
-    return default_workers(accelerated=clock.device.type == "cuda")
+def workers_of(plan: Plan) -> int:
+    return default_workers(accelerated=plan.device == "cuda")
 
 
-def multibox_steps(twins: Twins, data: DataSet, batch_size: int, clock: Clock) -> Iterator[object]:
+def multibox_training(twins: Twins, data: DataSet, size: int, plan: Plan) -> Training:
     """Our loop's parts: its loader, its step."""
     card = twins.checkpoint.card
-    recipe = paper().model_copy(update={"batch_size": batch_size, "learning_rate": RATE})
-    detector = build_ssd(card).to(clock.device)
-    accelerator = Accelerator(cpu=clock.device.type == "cpu")
+    recipe = modern().model_copy(update={"batch_size": size, "learning_rate": RATE})
+    detector = build_ssd(card).to(plan.device)
+    accelerator = Accelerator(cpu=plan.device == "cpu")
     model, optimiser = accelerator.prepare(detector, build_optimiser(detector, recipe))
     set_rate(optimiser, 1)
     step = Step(detector, model, optimiser, recipe, accelerator, bf16=True)
     red, green, blue = (round(mean) for mean in card.preprocessing.mean)
+    image_size = card.preprocessing.image_size
     pictures = TrainingPictures(
         data.samples,
-        card.preprocessing.image_size,
-        augmentation=Augmentation(card.preprocessing.image_size, (red, green, blue)),
+        image_size,
+        augmentation=Augmentation(image_size, (red, green, blue), exact=recipe.exact_pixels),
     )
-    keys = remaining_batches(len(pictures), batch_size, seed=0, epochs=10_000, steps_done=0)
-    batches = load_batches(
-        pictures, keys, workers=workers_of(clock), pinned=clock.device.type == "cuda"
-    )
-    try:
-        for batch in batches:
-            yield step(batch)
-    finally:
-        batches.close()
+    keys = remaining_batches(len(pictures), size, seed=0, epochs=10_000, steps_done=0)
+    batches = load_batches(pictures, keys, workers=workers_of(plan), pinned=plan.device == "cuda")
+    return batches, step
 
 
 class TorchvisionPictures(Dataset):
@@ -180,26 +185,28 @@ def one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def torchvision_steps(
-    twins: Twins, data: DataSet, batch_size: int, clock: Clock, *, half: bool
-) -> Iterator[object]:
+def torchvision_training(
+    twins: Twins, data: DataSet, size: int, plan: Plan, *, half: bool
+) -> Training:
     """Its reference loop: SGD, the module's own losses; with ``half`` autocast, channels-last."""
     layout = torch.channels_last if half else torch.contiguous_format
-    model: nn.Module = twins.module.to(clock.device).to(memory_format=layout).train()
+    model: nn.Module = twins.module.to(plan.device).to(memory_format=layout).train()
     optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
     loader = DataLoader(
         TorchvisionPictures(data, twins.checkpoint.card.preprocessing.image_size, repeats=1000),
-        batch_size=batch_size,
+        batch_size=size,
         shuffle=True,
-        num_workers=min(os.cpu_count() or 1, workers_of(clock)),
+        num_workers=min(os.cpu_count() or 1, workers_of(plan)),
         collate_fn=as_lists,
         worker_init_fn=one_thread,
-        pin_memory=clock.device.type == "cuda",
+        pin_memory=plan.device == "cuda",
         drop_last=True,
     )
-    send = partial(torch.Tensor.to, device=clock.device, non_blocking=True)
-    for pictures, targets in loader:
-        with torch.autocast(clock.device.type, torch.bfloat16, enabled=half):
+    send = partial(torch.Tensor.to, device=plan.device, non_blocking=True)
+
+    def learn(batch: Any) -> None:
+        pictures, targets = batch
+        with torch.autocast(plan.device, torch.bfloat16, enabled=half):
             losses = model(
                 [send(each) for each in pictures],
                 [{key: send(value) for key, value in each.items()} for each in targets],
@@ -208,4 +215,5 @@ def torchvision_steps(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        yield loss
+
+    return (batch for batch in loader), learn

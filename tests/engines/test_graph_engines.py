@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,14 +192,19 @@ def test_images_of_another_kind(kind: str, wrong: np.ndarray, file: Callable[...
 def test_which_engine_auto_takes(
     file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(suffix: str, **options: object) -> str:
-        return opened(file(suffix), "auto", **options).name
+    def taken(suffix: str, stored: str = "int8", backbone: str = "", **options: object) -> str:
+        model = read_exported(file(suffix))
+        layers = model.card.architecture
+        layers = layers.model_copy(update={"backbone": backbone or layers.backbone})
+        about = {"export": {"precision": stored}, "architecture": layers}
+        model = replace(model, card=model.card.model_copy(update=about))
+        return open_engine(model, "auto", **options).name  # type: ignore[arg-type]
 
-    assert taken("onnx") == "openvino"
-    assert taken("onnx", pictures=5000) == "openvino"
+    assert taken("onnx") == taken("onnx", pictures=5000) == "openvino"
     assert taken("onnx", pictures=1) == "onnxruntime"
-    assert taken("onnx", pictures=1, precision="bf16") == "openvino"
-    assert taken("xml", pictures=1) == "openvino"
+    assert taken("onnx", "fp32") == taken("onnx", backbone="vgg16") == "onnxruntime"
+    assert taken("onnx", "fp32", pictures=1, precision="bf16") == "openvino"
+    assert taken("xml", "fp32", pictures=1) == "openvino"
     monkeypatch.setattr("multibox.engines.find_spec", lambda name: None)
     assert taken("onnx") == "onnxruntime"
 

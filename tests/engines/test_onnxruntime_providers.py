@@ -35,6 +35,19 @@ class Session:
 real_session = onnxruntime.InferenceSession
 
 
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was loaded of NVIDIA's libraries; none is here."""
+    libraries: list[str] = []
+
+    def preload() -> None:
+        libraries.append("CUDA")
+        print("Failed to load libcublasLt.so.13")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    return libraries
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
@@ -66,8 +79,14 @@ def test_the_best_that_is_installed_comes_first(
         assert providers[0][1]["trt_engine_cache_path"] == str(tmp_path / "cache" / "tensorrt")
 
 
-def test_a_gpu_has_a_batch_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_has_a_batch_at_once(
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loaded: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     on_processor = open_engine(read_exported(file), "onnxruntime")
+    assert not loaded
     assert not on_processor._whole_batches  # type: ignore[attr-defined]
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
@@ -79,3 +98,5 @@ def test_a_gpu_has_a_batch_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) 
     expected = on_processor(pictures)
     np.testing.assert_array_equal(found.num, expected.num)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert loaded == ["CUDA"]
+    assert capsys.readouterr().out == ""

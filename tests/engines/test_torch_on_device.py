@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from multibox.engines import RawDetections, open_engine
 from multibox.engines import torch as torch_engine
 from multibox.engines.torch import TorchEngine
 from multibox.engines.torch_fast import compiled_if_possible, fold_norms
-from multibox.engines.torch_graphs import SHAPES, Captured
+from multibox.engines.torch_graphs import Captured, filled_up
 from multibox.engines.torch_resize import resize_on_device
 from multibox.errors import InputError
 from multibox.imaging import to_network_input
@@ -124,34 +126,35 @@ class FakeGraphs:
 
         return replay
 
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> FakeGraphs:
-    fake = FakeGraphs()
-    monkeypatch.setattr(torch_engine, "CudaCapture", lambda: fake)
+
+def recording(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> tuple[TorchEngine, FakeGraphs]:
+    """An engine as it is on a GPU, but for the GPU."""
     monkeypatch.setattr(torch_engine, "_pinned", lambda images: torch.from_numpy(images.copy()))
-    return fake
-
-
-def recording(checkpoint: Checkpoint) -> TorchEngine:
     engine = TorchEngine.from_checkpoint(checkpoint, device="cpu")
-    engine._records = True
-    return engine
+    graphs = FakeGraphs()
+    engine._captured = Captured(engine._detect, torch.device("cpu"), graphs)
+    return engine, graphs
 
 
 def test_recorded_once_for_each_batch_size(
-    checkpoint: Checkpoint, images: np.ndarray, graphs: FakeGraphs
+    checkpoint: Checkpoint, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, plain = recording(checkpoint), TorchEngine.from_checkpoint(checkpoint, device="cpu")
+    engine, graphs = recording(checkpoint, monkeypatch)
+    plain = TorchEngine.from_checkpoint(checkpoint, device="cpu")
     for batch in (images, images[:1], images[1:2], images[::-1].copy(), images[2:]):
         assert_close(engine(batch), plain(batch))
     assert (graphs.recorded, graphs.replayed) == (2, 5)
 
 
 def test_detections_on_the_device_outlive_the_next_call(
-    checkpoint: Checkpoint, images: np.ndarray, graphs: FakeGraphs
+    checkpoint: Checkpoint, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = recording(checkpoint)
+    engine, graphs = recording(checkpoint, monkeypatch)
     first = engine.detect_on_device(torch.from_numpy(images[:1]))
     kept = [each.clone() for each in first.found]
     engine.detect_on_device(torch.from_numpy(images[1:2]))
@@ -164,7 +167,6 @@ def test_detections_on_the_device_outlive_the_next_call(
 def test_pictures_for_which_that_was_not_enough_are_done_again(
     checkpoint: Checkpoint,
     images: np.ndarray,
-    graphs: FakeGraphs,
     monkeypatch: pytest.MonkeyPatch,
     candidates: int,
     more: int,
@@ -177,36 +179,65 @@ def test_pictures_for_which_that_was_not_enough_are_done_again(
         lambda *given, **limits: original(*given, **{"candidates": candidates} | limits),
     )
     monkeypatch.setattr(torch_engine, "_MORE_CANDIDATES", more)
-    engine = recording(checkpoint)
+    engine, _ = recording(checkpoint, monkeypatch)
     assert not engine.detect_on_device(torch.from_numpy(images)).exact.any()
     assert_close(engine(images), expected)
 
 
-def test_at_most_so_many_graphs_are_kept() -> None:
+def test_frames_of_every_size_share_a_graph(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, graphs = recording(checkpoint, monkeypatch)
+    for height, width in ((64, 96), (70, 100), (30, 200)):
+        engine.detect_on_device(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    assert graphs.recorded == 1
+
+
+def as_it_is(outputs: tuple[Tensor, ...]) -> list[float]:
+    return outputs[0].tolist()  # type: ignore[no-any-return]
+
+
+def test_batches_are_filled_up_to_few_sizes() -> None:
+    sizes = [filled_up(number) for number in range(1, 129)]
+    assert sorted(set(sizes)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert all(number <= size <= 1.5 * number for number, size in enumerate(sizes, start=1))
+
     fake = FakeGraphs()
     captured = Captured(lambda x: (x + 1,), torch.device("cpu"), fake)
-    for size in (*range(1, SHAPES + 2), 1):
-        (out,) = captured(torch.full((size,), 7, dtype=torch.uint8))
-        assert out.tolist() == [8] * size
-    assert fake.recorded == SHAPES + 2  # the first was dropped, and recorded again
+    for number in range(1, 9):
+        batch = torch.arange(number, dtype=torch.uint8)
+        assert captured(batch, as_it_is) == list(range(1, number + 1))
+    assert (fake.recorded, fake.replayed) == (6, 8)  # of 1, 2, 3, 4, 6 and 8
 
 
 def test_what_cannot_be_recorded_runs_as_it_is() -> None:
-    def fail(*_: object) -> Callable[[], tuple[Tensor, ...]]:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    class Fails(FakeGraphs):
+        def __call__(self, *_: object) -> Callable[[], tuple[Tensor, ...]]:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    captured = Captured(lambda x: (x + 1,), torch.device("cpu"), fail)
+    captured = Captured(lambda x: (x + 1,), torch.device("cpu"), Fails())
     with pytest.warns(UserWarning, match="without CUDA graphs.*stream is capturing$"):
-        assert captured(torch.zeros(2))[0].tolist() == [1, 1]
-    assert captured(torch.zeros(1))[0].tolist() == [1]  # without trying, or warning, again
+        assert captured(torch.zeros(2), as_it_is) == [1, 1]
+    assert captured(torch.zeros(5), as_it_is) == [1] * 5  # without trying, or warning, again
 
 
 def test_out_of_memory_is_an_error() -> None:
-    def fail(*_: object) -> Callable[[], tuple[Tensor, ...]]:
-        raise torch.OutOfMemoryError("out of memory")
+    class Fails(FakeGraphs):
+        def __call__(self, *_: object) -> Callable[[], tuple[Tensor, ...]]:
+            raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Captured(lambda x: (x,), torch.device("cpu"), fail)(torch.zeros(1))
+        Captured(lambda x: (x,), torch.device("cpu"), Fails())(torch.zeros(1), as_it_is)
+
+
+def test_threads_take_turns(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = recording(checkpoint, monkeypatch)
+    plain = TorchEngine.from_checkpoint(checkpoint, device="cpu")
+    pictures = np.random.default_rng(5).integers(0, 256, (8, 1, 64, 96, 3), np.uint8)
+    expected = [plain(each) for each in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(engine, pictures), expected, strict=True):
+            assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("model", ["ssdlite320_mobilenet_v3_large", "ssd300_resnet34"])

@@ -3,7 +3,9 @@
 On processors, or where ``onnxruntime-gpu`` takes its place on an NVIDIA GPU.
 """
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,7 +19,6 @@ from multibox.card import ModelCard
 from multibox.engines.exported import ExportedModel, damaged, read_bytes
 from multibox.engines.graph import Goal, GraphEngine, Outputs, available_threads, where_to_cut
 from multibox.errors import InputError
-from multibox.importers.download import cache_folder
 from multibox.protobuf_schema import Schema
 
 # Weights are in fields that are not listed, which keeps them as they are and out of Python's hands.
@@ -81,11 +82,18 @@ def _providers() -> list[str | tuple[str, dict[str, Any]]]:
     installed = onnxruntime.get_available_providers()
     found: list[str | tuple[str, dict[str, Any]]] = []
     if _TENSORRT in installed and find_spec("tensorrt"):
+        from multibox.importers.download import cache_folder  # what else it imports takes long
+
         folder = str(cache_folder() / "tensorrt")
         kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": folder}
         found.append((_TENSORRT, kept))
     if _CUDA in installed:
         found.append(_CUDA)
+        # From pip's packages of NVIDIA's libraries, which lie where no loader looks. What it misses
+        # it prints, and standard output is not for that.
+        if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+            with redirect_stdout(sys.stderr):
+                onnxruntime.preload_dlls()
     return [*found, _CPU]
 
 

@@ -1,13 +1,11 @@
 """PyTorch as an engine: runs a checkpoint, or the weights of a training while it goes on.
 
-On a GPU network, decoding and suppression are queued as one piece, a CUDA graph for each batch
-size; a batch goes up and its detections come down, and nothing else crosses.
+On a GPU network, decoding and suppression are queued as one piece, a CUDA graph for each of a few
+batch sizes; a batch goes up and its detections come down, and nothing else crosses.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +22,12 @@ from multibox.engines.torch_fast import compiled_if_possible, to_half
 from multibox.engines.torch_graphs import Captured, CudaCapture
 from multibox.engines.torch_resize import resize_on_device
 from multibox.errors import InputError
-from multibox.ssd.fixed_shape_postprocess import FixedShapeDetections, postprocess_fixed_shape
+from multibox.ssd.fixed_shape_postprocess import (
+    FixedShapeDetections,
+    pack,
+    postprocess_fixed_shape,
+    unpack,
+)
 from multibox.ssd.model import SSD, build_ssd
 from multibox.ssd.postprocess import BatchDetections, postprocess
 
@@ -43,10 +46,9 @@ class TorchEngine(Engine):
         self._device = next(module.parameters()).device
         self._default_boxes = torch.from_numpy(default_boxes(card.default_boxes)).to(self._device)
         self._variances = torch.tensor(card.default_boxes.variances, device=self._device)
-        # Modules of from_module may be replaced or trained at any time: those are never recorded.
-        self._records = False
         self._detect: Callable[[Tensor], tuple[Tensor, ...]] = self._queued
-        self._one_at_a_time = threading.Lock()
+        # Modules of from_module may be replaced or trained at any time: those are never recorded.
+        self._captured: Captured | None = None
 
     @classmethod
     def from_module(cls, module: nn.Module, card: ModelCard) -> Self:
@@ -94,9 +96,11 @@ class TorchEngine(Engine):
         if precision != "fp32":
             to_half(model, _HALF[precision])
         engine = cls(model.to(device), checkpoint.card)
-        engine._records = engine._device.type == "cuda"
         if compile:
             engine._detect = compiled_if_possible(engine._queued)
+        if engine._device.type == "cuda":
+            capture = CudaCapture(engine._device)
+            engine._captured = Captured(engine._detect, engine._device, capture)
         return engine
 
     @torch.inference_mode()
@@ -118,17 +122,15 @@ class TorchEngine(Engine):
         if self._device.type == "cpu":
             # Class by class: several times as fast there as comparing every two candidates.
             return _to_numpy(self._class_by_class(*outputs))
-        return self._complete(*outputs, self._fixed_shape(*outputs))
+        return self._complete(*outputs, pack(self._fixed_shape(*outputs)))
 
     @torch.inference_mode()
     def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
         """Detect in ``images [b, h, w, 3]``: RGB, of the size that the card states."""
-        if not self._records:
+        if self._captured is None:
             return super().__call__(images)
         self._check(images)
-        with self._one_at_a_time:
-            logits, offsets, *rest = self._captured(_pinned(images))
-            return self._complete(logits, offsets, _joined(rest))
+        return self._captured(_pinned(images), lambda outputs: self._complete(*outputs))
 
     @torch.inference_mode()
     def detect_on_device(self, images: Tensor) -> FixedShapeDetections:
@@ -150,24 +152,18 @@ class TorchEngine(Engine):
                 f"detect_on_device takes pictures on {self._default_boxes.device}, at least one, "
                 f"not {len(images)} on {images.device}"
             )
-        with self._one_at_a_time:
-            if not self._records:
-                with _evaluation_mode(self.module):
-                    _, _, *rest = self._detect(images)
-                return _joined(rest)
-            _, _, *rest = self._captured(images)
-            # The next call writes over what the graph gave.
-            return _joined([each.clone() for each in rest])
+        resized = resize_on_device(images, self.card.preprocessing)
+        if self._captured is None:
+            with _evaluation_mode(self.module):
+                _, _, packed = self._detect(resized)
+        else:
+            packed = self._captured(resized, lambda outputs: outputs[2].clone())
+        return unpack(packed, self.card.postprocessing.keep)
 
-    def _queued(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Raw outputs and detections, in operations that wait for nothing."""
-        logits, offsets = self.module(resize_on_device(images, self.card.preprocessing))
-        found, exact = self._fixed_shape(logits, offsets)
-        return logits, offsets, *found, exact
-
-    @cached_property
-    def _captured(self) -> Captured:
-        return Captured(self._detect, self._device, CudaCapture())
+    def _queued(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw outputs and packed detections, in operations that wait for nothing."""
+        logits, offsets = self.module(images)
+        return logits, offsets, pack(self._fixed_shape(logits, offsets))
 
     def _fixed_shape(self, logits: Tensor, offsets: Tensor, **more: int) -> FixedShapeDetections:
         return postprocess_fixed_shape(
@@ -188,13 +184,11 @@ class TorchEngine(Engine):
             self.card.postprocessing,
         )
 
-    def _complete(
-        self, logits: Tensor, offsets: Tensor, detections: FixedShapeDetections
-    ) -> RawDetections:
-        """What was ``found``, with the pictures done again for which that was not enough."""
-        packed = _pack(detections).cpu().numpy()
-        raw, exact = _unpack(packed, self.card.postprocessing.keep)
-        for i in np.flatnonzero(~exact):
+    def _complete(self, logits: Tensor, offsets: Tensor, packed: Tensor) -> RawDetections:
+        """What was found, with the pictures done again for which that was not enough."""
+        found, exact = unpack(packed.to("cpu", copy=True), self.card.postprocessing.keep)
+        raw = _to_numpy(found)
+        for i in np.flatnonzero(~exact.numpy()):
             one = logits[i : i + 1], offsets[i : i + 1]
             again, enough = self._fixed_shape(
                 *one, candidates=_MORE_CANDIDATES, rounds=_MORE_ROUNDS
@@ -210,37 +204,6 @@ def _pinned(images: npt.NDArray[np.uint8]) -> Tensor:
     """A copy in memory that the device reads by itself, while Python goes on."""
     copy = torch.empty(images.shape, dtype=torch.uint8, pin_memory=True)
     return copy.copy_(torch.from_numpy(images))
-
-
-def _joined(parts: list[Tensor]) -> FixedShapeDetections:
-    *found, exact = parts
-    return FixedShapeDetections(BatchDetections(*found), exact)
-
-
-def _pack(detections: FixedShapeDetections) -> Tensor:
-    """All of it as one array of 32-bit numbers ``[b, 2 + 6 * keep]``: one copy instead of five."""
-    found, exact = detections
-    columns = (
-        found.num,
-        exact[:, None].int(),
-        found.classes,
-        found.scores.view(torch.int32),
-        found.boxes.flatten(1).view(torch.int32),
-    )
-    return torch.cat(columns, dim=1)
-
-
-def _unpack(
-    packed: npt.NDArray[np.int32], keep: int
-) -> tuple[RawDetections, npt.NDArray[np.bool_]]:
-    num, exact, classes, scores, boxes = np.split(packed, [1, 2, 2 + keep, 2 + 2 * keep], axis=1)
-    raw = RawDetections(
-        num=num[:, 0].copy(),
-        boxes=boxes.copy().view(np.float32).reshape(len(packed), keep, 4),
-        scores=scores.copy().view(np.float32),
-        classes=classes.copy(),
-    )
-    return raw, exact[:, 0].astype(np.bool_)
 
 
 def _to_numpy(found: BatchDetections) -> RawDetections:

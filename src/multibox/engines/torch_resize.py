@@ -1,5 +1,8 @@
 """Resizing on the device, for pictures that are there already (from a GPU's decoder, a camera)."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,12 +41,16 @@ def resize_on_device(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (total + 2 >> 2).to(torch.uint8)
 
 
+@lru_cache(maxsize=64)
 def _taps(old: int, new: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For each of ``new`` samples the two old ones around its centre, and their integer weights."""
-    position = (torch.arange(new, dtype=torch.float64, device=device) + 0.5) * (old / new) - 0.5
-    position = position.float()
-    first = position.floor()
+    """For each of ``new`` samples the two old ones around its centre, and their integer weights.
+
+    Kept, so that only the first picture of a size waits for them to arrive.
+    """
+    position = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    first = np.floor(position)
     share = position - first
-    first = first.long()
-    weights = [(part * 2**_BITS).round().int() for part in (1 - share, share)]
-    return first.clamp(0, old - 1), (first + 1).clamp(0, old - 1), *weights
+    places = [(first.astype(np.int64) + i).clip(0, old - 1) for i in range(2)]
+    weights = [np.rint(part * 2**_BITS).astype(np.int32) for part in (1 - share, share)]
+    before, after, near, far = (torch.from_numpy(each).to(device) for each in places + weights)
+    return before, after, near, far
