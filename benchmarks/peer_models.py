@@ -52,12 +52,26 @@ class Peer(NamedTuple):
 
 def make_twins(name: str, picture: Image, folder: Path) -> Twins:
     """Random weights of 91 classes with which about 500 boxes of ``picture`` pass the threshold."""
-    module = BUILDERS[name](
+    module = _build(name)
+    _spread(module, picture)
+    torch.save(module.state_dict(), folder / f"{name}.pth")
+    return _twins(module, folder / f"{name}.pth")
+
+
+def load_twins(name: str, folder: Path) -> Twins:
+    """The twins that ``make_twins`` left in ``folder``."""
+    module = _build(name)
+    module.load_state_dict(torch.load(folder / f"{name}.pth", weights_only=True))
+    return _twins(module, folder / f"{name}.pth")
+
+
+def _build(name: str) -> nn.Module:
+    return BUILDERS[name](
         weights=None, weights_backbone=None, num_classes=91, score_thresh=THRESHOLD
     )
-    _spread(module, picture)
-    weights = folder / f"{name}.pth"
-    torch.save(module.state_dict(), weights)
+
+
+def _twins(module: nn.Module, weights: Path) -> Twins:
     imported = importer.read(weights, None)
     settings = imported.card.postprocessing.model_copy(update={"score_threshold": THRESHOLD})
     card = imported.card.model_copy(update={"postprocessing": settings})

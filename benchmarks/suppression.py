@@ -23,7 +23,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import torch
 from onnx import TensorProto, helper
 
@@ -32,6 +31,7 @@ from multibox.benchmarking.spread_weights import spread_model
 from multibox.card import ModelCard
 from multibox.data.synthetic import scene
 from multibox.default_boxes import default_boxes
+from multibox.engines.openvino_core import openvino_core
 from multibox.engines.raw_outputs import BoxDecoder
 from multibox.engines.suppression import suppress
 from multibox.exporting.detection_graph import SCORES, add_detection
@@ -93,7 +93,7 @@ def onnxruntime_call(path: Path, inputs: dict[str, np.ndarray]) -> Call:
 
 
 def openvino_call(path: Path, raw: Raw) -> Call:
-    core = openvino.Core()
+    core = openvino_core()
     network = core.read_model(path)
     network.reshape({port: array.shape for port, array in zip(network.inputs, raw, strict=True)})
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -127,8 +127,8 @@ def calls_of(card: ModelCard, raw: Raw, folder: Path) -> dict[str, Call]:
 def check(calls: dict[str, Call]) -> None:
     """Raises: SystemExit when the four do not find the same scores."""
     reference = np.asarray(calls["NumPy"]().scores)
-    for name, at in (("graph, onnxruntime", 2), ("PyTorch", 2)):
-        found = np.asarray(calls[name]()[at])
+    for name in ("graph, onnxruntime", "graph, OpenVINO", "PyTorch"):
+        found = np.asarray(calls[name]()[2])
         if not np.allclose(found, reference, atol=1e-5):
             raise SystemExit(f"{name} and NumPy find different detections")
 

@@ -1,10 +1,13 @@
+import time
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+from multibox.benchmarking import peak
 from multibox.benchmarking.convolutions import Kind, convolutions
-from multibox.benchmarking.peak import Precision, best_kernel
+from multibox.benchmarking.peak import Kernel, Precision, best_kernel
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
@@ -35,6 +38,16 @@ def test_the_best_kernel_is_the_one_that_did_most(
     assert kernel is not None
     assert "64 -> 64 on 24 x 24" in kernel.description
     assert kernel.timed() > 0
+
+
+def test_a_burst_of_other_work_does_not_make_a_lesser_kernel_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    burst = iter([0.02] * 8)
+    good = Kernel(lambda: time.sleep(next(burst, 0.001)), 1000, "engine", "good")
+    lesser = Kernel(lambda: time.sleep(0.005), 1000, "engine", "lesser")
+    monkeypatch.setattr(peak, "_kernels", lambda precision, threads: iter([good, lesser]))
+    assert best_kernel("fp32", 1) == good
 
 
 def test_without_openvino_nothing_here_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from multibox.card import PostProcessing
 from multibox.default_boxes import default_boxes
+from multibox.ssd import fixed_shape_postprocess
 from multibox.ssd.box_coder import decode
 from multibox.ssd.fixed_shape_postprocess import (
     FixedShapeDetections,
+    pack,
     postprocess_fixed_shape,
+    unpack,
 )
 from multibox.ssd.postprocess import BatchDetections, postprocess
 from multibox.zoo import new_card
@@ -278,6 +281,29 @@ def test_the_watch_sees_what_waits() -> None:
         queue(lambda: x[x > 2])
     with pytest.raises(AssertionError):
         queue(lambda: bool(x[0]))
+
+
+def test_large_batches_are_done_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, offsets, defaults = learned(12.5)
+    five = logits[[0, 1, 0, 1, 1]], offsets[[0, 1, 0, 1, 1]]
+    whole = fixed_shape(*five, defaults, PostProcessing())
+    monkeypatch.setattr(fixed_shape_postprocess, "_AT_ONCE", 2)
+    parts = fixed_shape(*five, defaults, PostProcessing())
+    assert torch.equal(parts.exact, whole.exact)
+    for a, b in zip(parts.found, whole.found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_packed_and_unpacked() -> None:
+    detections = fixed_shape(*learned(12.5), PostProcessing())
+    packed = pack(detections)
+    assert packed.dtype == torch.int32
+    assert packed.shape == (2, 2 + 6 * PostProcessing().keep)
+    found, exact = unpack(packed, PostProcessing().keep)
+    assert torch.equal(exact, detections.exact)
+    for a, b in zip(found, detections.found, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
 
 
 def test_half_precision_outputs() -> None:

@@ -16,8 +16,8 @@ def _tiny_detectors() -> Iterator[None]:
     torch.set_num_threads(1)
     with tiny_detectors.registered(), pytest.MonkeyPatch.context() as patch:
         # Matplotlib would take most of the time of so small a run.
-        patch.setattr("multibox.training.loop.plot_curves", lambda *_: None)
-        patch.setattr("multibox.training.loop.plot_precision_recall", lambda *_: None)
+        patch.setattr("multibox.training.epoch_end.plot_curves", lambda *_: None)
+        patch.setattr("multibox.training.epoch_end.plot_precision_recall", lambda *_: None)
         yield
 
 

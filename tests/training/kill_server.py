@@ -23,7 +23,7 @@ import tiny_detectors
 import torch
 
 from multibox.errors import MultiboxError
-from multibox.training import loop
+from multibox.training import epoch_end, loop
 from multibox.training.interruption import ending_when_terminated
 from multibox.training.train import train
 
@@ -31,7 +31,7 @@ from multibox.training.train import train
 def main() -> None:
     torch.set_num_threads(1)
     with tiny_detectors.registered():
-        loop.plot_curves = loop.plot_precision_recall = lambda *_: None
+        epoch_end.plot_curves = epoch_end.plot_precision_recall = lambda *_: None
         loop._SECONDS_BETWEEN_SAVES = -1.0
         for line in sys.stdin:
             print(json.dumps(handle(json.loads(line))), flush=True)

@@ -29,14 +29,14 @@ from multibox import cli
 from multibox.data.batches import TrainingPictures
 from multibox.detector import Detector
 from multibox.errors import ImageError
-from multibox.training import loop
+from multibox.training import epoch_end, loop
 from multibox.training import train as training
 
 
 def main() -> None:
     torch.set_num_threads(1)
     with tiny_detectors.registered():
-        loop.plot_curves = loop.plot_precision_recall = lambda *_: None
+        epoch_end.plot_curves = epoch_end.plot_precision_recall = lambda *_: None
         loop._SECONDS_BETWEEN_SAVES = -1.0
         for line in sys.stdin:
             print(json.dumps(handle(json.loads(line))), flush=True)

@@ -108,6 +108,11 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, {}),
         (2, {"accumulate": 2, "normaliser": "picture"}),
         (3, {"batch_size": 6, "model": "tiny_frozen"}),
+        pytest.param(
+            2,
+            {"model": "ssd300_vgg16", "image_size": 64, "epochs": 1, "learning_rate": 0.001},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_ranks_end_with_the_losses_and_weights_of_a_single_process(

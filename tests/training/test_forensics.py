@@ -136,6 +136,8 @@ def test_a_corrupted_weight_in_the_file_to_begin_with(run: Train, tmp_path: Path
     assert f"first in the output of layer {LAYER}" in line
     assert f"weight {LAYER}.weight was not finite before the step, 1 of 512 values" in line
     assert "came so with the weights the run began with" in line
+    assert "other arrays" not in line  # the statistics are spoilt by the step, not before it
+    assert f"; pictures {Path(replay(folder).failed.pictures[0]).name}, " in line
     assert replay(folder).line in line
 
 

@@ -1,6 +1,11 @@
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +15,15 @@ from hypothesis import strategies as st
 
 from multibox.data import Sample
 from multibox.data.augmentation import Augmentation
-from multibox.data.batches import Key, TrainingPictures, remaining_batches
+from multibox.data.batches import Key, TrainingPicture, TrainingPictures, remaining_batches
 from multibox.data.file_cache import FileCache
-from multibox.errors import ImageError
-from multibox.training.loading import Batch, default_workers, load_batches
+from multibox.errors import ImageError, MultiboxError
+from multibox.training.loading import (
+    Batch,
+    default_workers,
+    load_batches,
+    lost_workers_explained,
+)
 
 SIZE = (32, 40)
 
@@ -39,16 +49,16 @@ def test_the_batches_are_the_same_with_any_number_of_workers(samples: list[Sampl
 
 
 def test_the_memory_of_a_batch_is_used_again_and_never_too_early(samples: list[Sample]) -> None:
-    pictures = TrainingPictures(
-        samples, SIZE, augmentation=Augmentation(SIZE, (0, 0, 0)), cache=FileCache(8, 10**6)
-    )
+    chance = Augmentation(SIZE, (0, 0, 0))
+    pictures = TrainingPictures(samples, SIZE, augmentation=chance, cache=FileCache(9, 10**6))
+    alone = TrainingPictures(samples, SIZE, augmentation=chance)
     keys = [[Key(epoch, epoch % 8), Key(epoch, (epoch + 3) % 8)] for epoch in range(12)]
     places = []
     batches = load_batches(pictures, iter(keys), workers=1, pinned=False)
     for number, batch in enumerate(batches):
         time.sleep(0.02)  # the worker is as far ahead as it may be
         for image, key in zip(batch.images, keys[number], strict=True):
-            np.testing.assert_array_equal(image.numpy(), pictures[key].image)
+            np.testing.assert_array_equal(image.numpy(), alone[key].image)
         places.append(batch.images.data_ptr())
     assert places[:5] == places[5:10]
     assert len(set(places)) == 5
@@ -75,6 +85,69 @@ def test_a_picture_that_cannot_be_read_is_one_line(
     with pytest.raises(ImageError, match=r"gone\.jpg") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_is_killed_is_one_line(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system does it when memory runs out."""
+    here, real = os.getpid(), TrainingPictures.write
+
+    def killed(self: TrainingPictures, key: Key, out: Any = None) -> TrainingPicture:
+        if key.picture == 5:
+            assert os.getpid() != here
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, key, out)
+
+    monkeypatch.setattr(TrainingPictures, "write", killed)
+    pictures = TrainingPictures(samples, SIZE, augmentation=None)
+    batches = load_batches(
+        pictures, iter([[Key(0, i % 6)] for i in range(99)]), workers=1, pinned=False
+    )
+    with (
+        pytest.raises(MultiboxError, match=r"has died .* fewer --workers") as caught,
+        lost_workers_explained(),
+    ):
+        for _ in batches:
+            pass
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_explained_away() -> None:
+    with pytest.raises(RuntimeError, match="of another kind"), lost_workers_explained():
+        raise RuntimeError("of another kind")
+
+
+LEFT_OPEN = """
+import sys
+import numpy as np
+from multibox.data import Sample
+from multibox.data.batches import Key, TrainingPictures
+from multibox.training.loading import load_batches
+
+if __name__ == "__main__":
+    import multiprocessing
+    multiprocessing.set_start_method(sys.argv[1])
+    image = np.arange(432, dtype=np.uint8).reshape(12, 12, 3)
+    samples = [Sample.of(image, [[1, 2, 8, 9]], [0], width=12, height=12)]
+    pictures = TrainingPictures(samples, (12, 12), augmentation=None)
+    batches = load_batches(pictures, iter([[Key(0, 0)]] * 99), workers=2, pinned=False)
+    for _ in range(12):
+        assert (next(batches).images[0].numpy() == image).all()
+    print("read")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_ends_that_has_not_read_all(tmp_path: Path, method: str) -> None:
+    """The workers leave SIGTERM to the main process; nobody may wait for them because of it."""
+    script = tmp_path / "script.py"
+    script.write_text(LEFT_OPEN)
+    done = subprocess.run(
+        [sys.executable, script, method], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "read\n", "")
 
 
 def test_no_batches_are_none(samples: list[Sample]) -> None:

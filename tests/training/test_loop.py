@@ -202,7 +202,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, maps: list[float | None]) -> None:
         evaluation, detections = measure.evaluate_model(*arguments, **options)
         return replace(evaluation, map=next(values)), detections
 
-    monkeypatch.setattr("multibox.training.loop.evaluate_model", evaluate)
+    monkeypatch.setattr("multibox.training.epoch_end.evaluate_model", evaluate)
 
 
 def test_the_weights_of_the_best_epoch_are_kept(

@@ -17,9 +17,9 @@ from multibox.ssd.model import SSD, build_ssd
 from multibox.ssd.multibox_loss import build_targets
 from multibox.training.loading import Batch
 from multibox.training.optimiser import build_optimiser
+from multibox.training.pictures import augmentation_of
 from multibox.training.recipes import Recipe, paper
 from multibox.training.step import Step, matching_rule
-from multibox.training.train import _augmentation
 from multibox.zoo import new_card
 
 NAMES = ("ball", "board", "ring", "star", "triangle")
@@ -45,14 +45,14 @@ def test_the_matching_rule(options: dict[str, Any], rule: MatchingRule) -> None:
 
 def test_the_augmentation() -> None:
     preprocessing = Preprocessing(image_size=(48, 64), mean=(123.4, 117, 103.9), std=(1, 1, 1))
-    plain = _augmentation(paper(), preprocessing)
+    plain = augmentation_of(paper(), preprocessing)
     assert plain.fill == (123, 117, 104)  # the mean, in RGB
     assert plain.crop_sampler == "caffe"
     assert len(plain.interpolations) == 5
     assert plain.photometric is not None
     assert not plain.photometric.hue_wraps
     options = {"crop_sampler": "torchvision", "random_interpolation": False, "hue_wraps": True}
-    changed = _augmentation(paper().changed(options), preprocessing)
+    changed = augmentation_of(paper().changed(options), preprocessing)
     assert changed.crop_sampler == "torchvision"
     assert changed.interpolations == ("linear",)
     assert changed.photometric is not None

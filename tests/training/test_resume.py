@@ -15,7 +15,7 @@ from tiny_runs import Train
 
 from multibox import checkpoints
 from multibox.errors import InputError, Interrupted, MultiboxError
-from multibox.training import loop
+from multibox.training import epoch_end
 from multibox.training.loop import Step
 from multibox.training.state import FILE
 from multibox.training.train import TrainResult
@@ -124,7 +124,7 @@ def test_killed_while_an_epoch_is_evaluated(
         if len(history) == 2:
             raise SystemExit("as if by kill -9")
 
-    monkeypatch.setattr("multibox.training.loop.write_metrics", killed)
+    monkeypatch.setattr("multibox.training.epoch_end.write_metrics", killed)
     with pytest.raises(SystemExit):
         run(**OPTIONS)
     monkeypatch.undo()
@@ -136,7 +136,7 @@ def test_interrupted_while_an_epoch_is_evaluated(
     run: Train, whole: TrainResult, monkeypatch: pytest.MonkeyPatch, epoch: int
 ) -> None:
     """The evaluation is left at once; it is made, once, when the run goes on."""
-    real, evaluations = loop.evaluate_model, []
+    real, evaluations = epoch_end.evaluate_model, []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         evaluations.append(1)
@@ -144,7 +144,7 @@ def test_interrupted_while_an_epoch_is_evaluated(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **options, batch_size=1)
 
-    monkeypatch.setattr(loop, "evaluate_model", interrupted)
+    monkeypatch.setattr(epoch_end, "evaluate_model", interrupted)
     with pytest.raises(Interrupted, match=f"epoch {epoch} of 3") as caught:
         run(**OPTIONS)
     assert caught.value.exit_code == 143

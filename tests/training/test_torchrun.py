@@ -44,10 +44,10 @@ def test_a_signal_to_torchrun_saves_and_ends_every_rank(
             assert process.poll() is None, said.read_text()
             time.sleep(0.1)
         process.send_signal(number)
-        began = time.monotonic()
         assert process.wait(120) == 1
+    # After 30 seconds it would kill who is left, and say so.
+    assert "forcefully exiting" not in said.read_text()
     lines = [line for line in said.read_text().splitlines() if line.startswith("multibox: ")]
     assert len(lines) == 1, said.read_text()
     assert "continue with --resume --out" in lines[0]
     assert (run / FILE).exists()
-    assert time.monotonic() - began < 30

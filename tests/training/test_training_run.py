@@ -32,8 +32,8 @@ def finished(
     scenes: Path, tmp_path_factory: pytest.TempPathFactory, said: list[str]
 ) -> TrainResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multibox.training.loop.plot_curves", run_folder.plot_curves)
-        patch.setattr("multibox.training.loop.plot_precision_recall", plot_precision_recall)
+        patch.setattr("multibox.training.epoch_end.plot_curves", run_folder.plot_curves)
+        patch.setattr("multibox.training.epoch_end.plot_precision_recall", plot_precision_recall)
         return train(
             **(OPTIONS | {"recipe": "paper", "learning_rate": 0.01, "seed": 3}),
             data=scenes,

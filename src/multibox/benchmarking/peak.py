@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from multibox.benchmarking.convolutions import Convolutions, convolutions
+from multibox.benchmarking.interleave import interleave
 from multibox.engines.openvino_core import openvino_core
 
 Precision = Literal["fp32", "bf16", "int8"]
@@ -13,7 +14,8 @@ Precision = Literal["fp32", "bf16", "int8"]
 # Channels and positions along a side. Matrix products of the usual libraries reach only two thirds
 # of what some processors can do; big convolutions come within a few per cent of it.
 _SHAPES = ((256, 38), (256, 75), (512, 38))
-_TRIES = 4
+_SECONDS = 0.3
+"""How long each is tried, in turn with the others."""
 
 
 class Kernel(NamedTuple):
@@ -36,13 +38,13 @@ def best_kernel(precision: Precision, threads: int) -> Kernel | None:
 
     It stands for the peak when it is measured again, in turn with what is compared to it. None
     where no installed engine has the precision.
+
+    They take turns, and the fastest run of each counts: other work on the machine only slows runs
+    down, and would have to slow every run of a kernel for a lesser one to be taken.
     """
-    return min(_kernels(precision, threads), key=_seconds, default=None)
-
-
-def _seconds(kernel: Kernel) -> float:
-    """The shortest of a few runs, for each multiply-add."""
-    return min(kernel.timed() for _ in range(_TRIES)) / kernel.multiply_adds
+    kernels = list(_kernels(precision, threads))
+    seconds = interleave({kernel: kernel.timed for kernel in kernels}, _SECONDS)
+    return min(kernels, key=lambda each: min(seconds[each]) / each.multiply_adds, default=None)
 
 
 def _kernels(precision: Precision, threads: int) -> Iterator[Kernel]:

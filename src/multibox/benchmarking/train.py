@@ -1,8 +1,10 @@
 """Measure a step of training: how fast, where the time goes, how much of the machine is reached."""
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +17,12 @@ from multibox.benchmarking.machine import this_machine
 from multibox.benchmarking.multiply_adds import of_module
 from multibox.benchmarking.peak import Kernel, Precision, best_kernel
 from multibox.benchmarking.report import Latency, Machine, Peak
-from multibox.benchmarking.train_contenders import made_up_batch, our_step, torchvisions_step
+from multibox.benchmarking.train_contenders import (
+    made_up_batch,
+    our_loader,
+    our_step,
+    torchvisions_step,
+)
 from multibox.engines.graph import available_threads
 from multibox.errors import InputError
 from multibox.ssd.model import SSD, build_ssd
@@ -24,7 +31,7 @@ from multibox.training.step import computes_faster_in_bf16
 from multibox.zoo import new_card
 
 _CLASSES = 20
-_STAGES = ("targets", "forward", "loss", "backward", "optimiser")
+_STAGES = ("forward", "targets", "loss", "backward", "optimiser")
 _MATRIX = 8192  # rows and columns of the product that stands for an accelerator's peak
 
 
@@ -33,8 +40,8 @@ class TrainingStages(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    targets: Latency = Field(description="matching of default boxes and their offsets")
     forward: Latency = Field(description="the network, with the pictures' way to the device")
+    targets: Latency = Field(description="matching of default boxes and their offsets")
     loss: Latency = Field(description="with the mining of hard negatives")
     backward: Latency
     optimiser: Latency = Field(description="with the gradient's norm and the check of all figures")
@@ -56,6 +63,9 @@ class TrainReport(BaseModel):
     precision: Literal["fp32", "bf16"]
     multiply_adds: int = Field(description="of the network for one picture, forward")
     milliseconds: Latency = Field(description="of a whole step, as the training runs it")
+    data: Latency = Field(
+        description="of one process for the pictures of a step, from JPEGs; others do it meanwhile"
+    )
     stages: TrainingStages
     pictures_per_second: float
     operations_per_second: float = Field(
@@ -78,8 +88,9 @@ def bench_training(
 ) -> TrainReport:
     """Time steps of the detector ``name`` of the zoo, with random weights and made-up pictures.
 
-    Data lies in memory. Our step, our step with its stages apart, torchvision's and the peak's
-    kernel are measured in turn within one process, about ``seconds`` each. ``batch_size`` is 8 on a
+    The steps' data lies in memory. The loader, our step, our step with its stages apart,
+    torchvision's and the peak's kernel are measured in turn within one process, about ``seconds``
+    each. ``batch_size`` is 8 on a
     CPU and 32 on an accelerator where left out; ``device`` the accelerator where there is one.
 
     Raises: InputError for an unknown detector or a number that cannot be.
@@ -93,11 +104,13 @@ def bench_training(
     bf16 = computes_faster_in_bf16(place)
     precision: Precision = "bf16" if bf16 else "fp32"
     batch = made_up_batch(card, size)
-    with _threads(threads):
+    with _threads(threads), tempfile.TemporaryDirectory() as folder:
+        load = our_loader(card, size, modern(), Path(folder, "data"))
         step = our_step(card, batch, modern(), place, bf16=bf16)
         theirs = torchvisions_step(name, card, batch, place)
         kernel = _peak_kernel(precision, threads, place)
         calls: dict[str, Callable[[], list[float]]] = {
+            "data": lambda: _timed(load, place),
             "step": lambda: _timed(lambda: step(_nothing), place),
             "stages": lambda: _stages(step, place),
         }
@@ -123,6 +136,7 @@ def bench_training(
         precision=precision,
         multiply_adds=multiply_adds,
         milliseconds=whole,
+        data=Latency.of([each[0] for each in samples["data"]]),
         stages=TrainingStages(
             **{
                 stage: Latency.of([each[i] for each in samples["stages"]])
@@ -143,11 +157,12 @@ def table(report: TrainReport) -> Table:
     """A row for each contender, milliseconds of the median step."""
     rows = Table(box=None, pad_edge=False)
     rows.add_column("", no_wrap=True)
-    for title in (*_STAGES, "step", "pictures/s", "of peak"):
+    for title in ("data", *_STAGES, "step", "pictures/s", "of peak"):
         rows.add_column(title, justify="right", no_wrap=True)
     fraction = "–" if report.fraction_of_peak is None else f"{report.fraction_of_peak:.0%}"
     rows.add_row(
         f"multibox {report.precision}",
+        f"{report.data.p50:.1f}",
         *(f"{getattr(report.stages, stage).p50:.1f}" for stage in _STAGES),
         f"{report.milliseconds.p50:.1f}",
         f"{report.pictures_per_second:.2f}",
@@ -156,7 +171,8 @@ def table(report: TrainReport) -> Table:
     theirs = report.torchvision_milliseconds
     if theirs is not None:
         rate = report.torchvision_pictures_per_second
-        rows.add_row("torchvision fp32", *["–"] * len(_STAGES), f"{theirs.p50:.1f}", f"{rate:.2f}")
+        stages = ["–"] * (1 + len(_STAGES))
+        rows.add_row("torchvision fp32", *stages, f"{theirs.p50:.1f}", f"{rate:.2f}")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,13 @@ from torch import Tensor
 from torchvision.models import detection
 
 from multibox.card import ModelCard
+from multibox.data.batches import remaining_batches
+from multibox.data.open import open_data
+from multibox.data.synthetic import generate
 from multibox.ssd.model import build_ssd
-from multibox.training.loading import Batch
+from multibox.training.loading import Batch, load_batches
 from multibox.training.optimiser import build_optimiser, set_rate
+from multibox.training.pictures import training_pictures
 from multibox.training.recipes import Recipe
 from multibox.training.step import Step
 
@@ -35,6 +40,16 @@ def made_up_batch(card: ModelCard, size: int, objects: tuple[int, int] = (1, 8))
         boxes.append(torch.cat([corner, corner + sides], dim=1))
         labels.append(torch.randint(len(card.names), (count,), generator=generator))
     return Batch(images, boxes, labels)
+
+
+def our_loader(card: ModelCard, size: int, recipe: Recipe, folder: Path) -> Callable[[], object]:
+    """A batch from generated JPEGs of 500 x 375 in ``folder``, made by this process alone."""
+    generate(folder, images=size, size=(500, 375), splits={"train": 1.0})
+    samples = open_data(folder).samples
+    pictures = training_pictures(samples, card.preprocessing, recipe, seed=0)
+    keys = remaining_batches(size, size, seed=0, epochs=10**6, steps_done=0)
+    batches = load_batches(pictures, keys, workers=0, pinned=False)
+    return lambda: next(batches)
 
 
 def our_step(

@@ -7,6 +7,8 @@ three for each positive.
 import torch
 from torch import Tensor
 
+from multibox.ssd.values import at_hand
+
 
 def hard_negatives(
     background_loss: Tensor, classes: Tensor, ratio: float = 3.0, *, at_least: int = 0
@@ -22,8 +24,7 @@ def hard_negatives(
     candidate = classes == 0
     wanted = ((classes > 0).sum(dim=1) * ratio).long().clamp_(min=at_least)
     wanted = torch.minimum(wanted, candidate.sum(dim=1))
-    # To know how many are wanted at most would mean to wait for an accelerator.
-    most = int(wanted.max()) if classes.device.type == "cpu" else classes.shape[1]
+    most = int(wanted.max()) if at_hand(wanted) else classes.shape[1]
     hardest = background_loss.masked_fill(~candidate, -torch.inf).topk(most, dim=1).indices
     within = torch.arange(most, device=classes.device) < wanted[:, None]
     return torch.zeros_like(candidate).scatter_(1, hardest, within)

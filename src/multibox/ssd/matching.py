@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from multibox.ssd.values import at_hand
+
 BACKGROUND = -1
 """Matched to no object."""
 LEFT_OUT = -2
@@ -125,7 +127,7 @@ def one_to_one(overlap: Tensor, least_overlap: float) -> Tensor:
     Ties go to the earlier default box, then to the earlier object, as in Caffe's loop. Two objects
     that prefer the same default box get two different ones.
     """
-    if overlap.device.type == "cpu":
+    if at_hand(overlap):
         return torch.stack([_one_to_one_in_turn(picture, least_overlap) for picture in overlap])
     return _one_to_one_by_rank(overlap, least_overlap)
 

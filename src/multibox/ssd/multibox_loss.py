@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from multibox.ssd.box_coder import encode
 from multibox.ssd.hard_negative_mining import hard_negatives
 from multibox.ssd.matching import LEFT_OUT, DefaultBoxes, MatchingRule, match
+from multibox.ssd.values import at_hand
 
 Scores = Literal["softmax", "sigmoid"]
 
@@ -121,14 +122,13 @@ def _targets(
     classes = (labels.gather(1, owner) + 1).where(positive, 0)
     if rule.negative_overlap < 1:
         classes.masked_fill_(matched == LEFT_OUT, -1)
-    if objects.device.type == "cpu":
+    if at_hand(objects):
         offsets = objects.new_zeros(*owner.shape, 4)
         picture, box = positive.nonzero(as_tuple=True)
         offsets[picture, box] = encode(
             objects[picture, owner[picture, box]], default_boxes.centre_size[box], variances
         )
         return Targets(classes, offsets)
-    # How many are positive an accelerator would have to be asked.
     boxes = objects.gather(1, owner[..., None].expand(-1, -1, 4))
     offsets = encode(boxes, default_boxes.centre_size, variances)
     return Targets(classes, offsets.where(positive[..., None], 0))
@@ -163,12 +163,12 @@ def multibox_loss(
             negative_ratio,
             at_least=min_negatives,
         )
-    if class_logits.device.type == "cpu":
+    if at_hand(class_logits):
         confidence = _by_picture(chosen, _class_loss(class_logits[chosen], wanted[chosen], scores))
         localisation = _by_picture(
             positive, _box_loss(box_offsets[positive], targets.offsets[positive])
         )
-    else:  # how many were chosen an accelerator would have to be asked
+    else:
         confidence = _class_loss(class_logits, wanted, scores).where(chosen, 0).sum(dim=1)
         localisation = _box_loss(box_offsets, targets.offsets).where(positive, 0).sum(dim=1)
     if weights is not None:

@@ -1,5 +1,6 @@
 """The memory of batches: written by workers, read by the main process or copied by its device."""
 
+import contextlib
 import math
 from types import TracebackType
 from typing import Any, Self
@@ -71,7 +72,12 @@ class BatchRing:
     def _pin(self) -> bool:
         """Whether the system lets so much memory be pinned; without it copies are only slower."""
         whole = self._whole()
-        return int(_runtime().cudaHostRegister(whole.data_ptr(), whole.nbytes, 0)) == 0
+        if int(_runtime().cudaHostRegister(whole.data_ptr(), whole.nbytes, 0)) == 0:
+            return True
+        # CUDA keeps an error for whoever asks next; otherwise a step's first kernel would get it.
+        with contextlib.suppress(RuntimeError):
+            torch.zeros(1, device="cuda")
+        return False
 
 
 def _runtime() -> Any:

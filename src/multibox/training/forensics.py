@@ -18,6 +18,7 @@ import torch
 
 from multibox import __version__, checkpoints
 from multibox.checkpoints import write_json
+from multibox.data.labels import first_few
 from multibox.errors import InputError, MultiboxError
 from multibox.imaging import read_image, write_image
 from multibox.ssd.model import SSD, build_ssd
@@ -57,8 +58,22 @@ class Report:
         return (
             f"step {self.failed.step} (epoch {self.failed.epoch}) is not finite: confidence loss "
             f"{confidence:g}, localisation loss {localisation:g}, gradient norm "
-            f"{self.found.gradient_norm:g}; first in {self.place}; likely cause: {self.cause}"
+            f"{self.found.gradient_norm:g}; first in {self.place}; pictures {self._pictures}; "
+            f"likely cause: {self.cause}"
         )
+
+    @property
+    def _bad(self) -> set[int]:
+        """Places of the pictures with something that is not finite."""
+        found = self.found
+        with_boxes = {place for place, _ in found.boxes}
+        return {*found.target_pictures, *found.output_pictures, *with_boxes}
+
+    @property
+    def _pictures(self) -> str:
+        """The first of those that are not finite by file name; of all where none is for itself."""
+        names = [Path(self.failed.pictures[i]).name for i in sorted(self._bad)]
+        return first_few(names or [Path(name).name for name in self.failed.pictures], _SHOWN)
 
     @property
     def place(self) -> str:
@@ -85,7 +100,7 @@ class Report:
             f"  weight {name}: {n} of {of} values not finite" for name, n, of in found.weights
         ]
         lines += [f"  gradient of {name}: not finite" for name in found.gradients]
-        bad = {*found.target_pictures, *found.output_pictures, *(place for place, _ in found.boxes)}
+        bad = self._bad
         for i, name in enumerate(self.failed.pictures):
             mark = "not finite" if i in bad else "fine"
             lines.append(f"  picture {i} {name}: {len(batch.boxes[i])} boxes, {mark}")

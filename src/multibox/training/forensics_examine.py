@@ -61,6 +61,7 @@ def examine(model: SSD, inputs: Inputs, recipe: Recipe) -> Examination:
     objective = Objective(model, recipe, bf16=inputs.bf16)
     device = next(model.parameters()).device
     found = _Found()
+    not_finite = non_finite(model.state_dict())  # before the step: it spreads to the statistics
     with _undisturbed(model), _watched(model, found):
         torch.manual_seed(inputs.seed)
         portions = [portion.to(device) for portion in _portions(inputs)]
@@ -79,7 +80,7 @@ def examine(model: SSD, inputs: Inputs, recipe: Recipe) -> Examination:
         ]
         return Examination(
             boxes=boxes_without_area(inputs.batch),
-            weights=non_finite(model.state_dict()),
+            weights=not_finite,
             layer=found.layer,
             target_pictures=_places(inputs, owners),
             output_pictures=_places(inputs, found.pictures),

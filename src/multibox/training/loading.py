@@ -5,9 +5,12 @@ they share with the main process, and that is pinned for an accelerator. Only bo
 hundred bytes a picture, are sent.
 """
 
+import atexit
+import contextlib
 import itertools
 import os
 import signal
+import weakref
 from collections.abc import Generator, Iterator, Sequence
 from types import FrameType
 from typing import NamedTuple
@@ -73,6 +76,41 @@ def load_batches(
 
     Raises: ImageError when the turn comes to a picture that cannot be read.
     """
+    batches = _batches(pictures, keys, workers=workers, pinned=pinned)
+    _open.add(batches)
+    return batches
+
+
+_open: "weakref.WeakSet[Generator[Batch, None, None]]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Python's own end would send SIGTERM to the workers once, and wait for ever: see there."""
+    for batches in list(_open):
+        batches.close()
+
+
+@contextlib.contextmanager
+def lost_workers_explained() -> Generator[None]:
+    """Turn the death of a worker, which a DataLoader may tell at any moment, into one clear line.
+
+    Raises: MultiboxError in its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise MultiboxError(
+            f"a process that prepares pictures has died ({str(error).strip(' .')}); where memory "
+            "has run out, fewer --workers need less; continue with --resume and the same --out"
+        ) from error
+
+
+def _batches(
+    pictures: TrainingPictures, keys: Iterator[list[Key]], *, workers: int, pinned: bool
+) -> Generator[Batch, None, None]:
     first = next(keys, None)
     if first is None:
         return

@@ -1,8 +1,9 @@
-"""One optimiser step: targets, forward, loss, backward, update."""
+"""One optimiser step: forward, targets, loss, backward, update."""
 
 import contextlib
 import math
 from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -19,17 +20,19 @@ from multibox.training.recipes import Recipe
 LONGEST_UPDATE = 1e30
 
 
+class StepFigures(NamedTuple):
+    """Of a step: the losses over N, and the gradient's length before clipping."""
+
+    confidence: float
+    localisation: float
+    gradient_norm: float
+
+
 class NonFiniteStepError(Exception):
     """A step was given up before its update: weights, statistics and momenta are as before it.
 
-    ``losses`` are confidence and localisation loss and ``gradient_norm`` the gradient's length as
-    they came out; both losses are NaN where a box has no area.
+    Its message holds the figures as they came out; both losses are NaN where a box has no area.
     """
-
-    def __init__(self, losses: tuple[float, float], gradient_norm: float) -> None:
-        super().__init__(f"losses {losses}, gradient norm {gradient_norm}")
-        self.losses = losses
-        self.gradient_norm = gradient_norm
 
 
 def matching_rule(recipe: Recipe) -> MatchingRule:
@@ -141,25 +144,22 @@ class Step:
         self._accelerator = accelerator
         self._objective = Objective(detector, recipe, bf16=bf16)
         self._statistics = Statistics(detector)
-        self.gradient_norm = math.nan
-        """Of the last step, before it was clipped."""
         self.on_stage: Callable[[str], object] = _nothing
-        """Called with a stage's name when it is done: targets, forward, loss, backward, optimiser;
-        the three in the middle for every portion."""
+        """Called with a stage's name when it is done: forward, targets, loss, backward, optimiser;
+        for every portion of the batch anew, but for targets and optimiser."""
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Learn from ``batch``; returns confidence and localisation loss ``[2]``, each over N.
+    def __call__(self, batch: Batch) -> StepFigures:
+        """Learn from ``batch``, all portions and ranks together.
 
         Raises: NonFiniteStepError when a box has no area, the losses or the gradient are not
         finite, or the update would be beyond all bounds; nothing has changed then.
         """
-        accelerator, recipe = self._accelerator, self._recipe
+        accelerator, objective, recipe = self._accelerator, self._objective, self._recipe
         self._model.train()
         self._statistics.remember()
         portions = [batch.portion(i, recipe.accumulate) for i in range(recipe.accumulate)]
-        targets = [self._objective.targets(portion) for portion in portions]
-        weights = self._objective.picture_weights(targets, self._over_ranks)
-        self.on_stage("targets")
+        targets: list[Targets] = []
+        weights: list[Tensor] = []
         # DDP averages the ranks' gradients; the loss is their sum.
         ranks = accelerator.num_processes
 
@@ -167,22 +167,27 @@ class Step:
         # rank the step then has no loss.
         start = math.nan if boxes_without_area(batch) else 0.0
         losses = torch.full((2,), start, device=accelerator.device)
-        for i, (portion, target, weight) in enumerate(zip(portions, targets, weights, strict=True)):
+        for i, portion in enumerate(portions):
             last = i == len(portions) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self._model):
-                outputs = self._objective.outputs(self._model, portion)
+                outputs = objective.outputs(self._model, portion)
                 self.on_stage("forward")
-                loss = self._objective.losses(outputs, target, weight)
+                if not targets:
+                    # N is of the whole step. Not before the first forward pass: with that an
+                    # accelerator is busy while it is told the many small steps of matching.
+                    targets = [objective.targets(each) for each in portions]
+                    weights = objective.picture_weights(targets, self._over_ranks)
+                    self.on_stage("targets")
+                loss = objective.losses(outputs, targets[i], weights[i])
                 self.on_stage("loss")
                 accelerator.backward(loss.sum() * ranks)
                 self.on_stage("backward")
             losses += loss.detach()
-        total: Tensor = accelerator.reduce(losses, "sum")
-        self._check(total, self._gradient_norm())
+        figures = self._checked(accelerator.reduce(losses, "sum"), self._gradient_norm())
         self._optimiser.step()
         self._optimiser.zero_grad()
         self.on_stage("optimiser")
-        return total
+        return figures
 
     def _gradient_norm(self) -> Tensor:
         """The length of the whole gradient, which is then cut to the recipe's."""
@@ -195,16 +200,16 @@ class Step:
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])  # type: ignore[misc]
         return norm
 
-    def _check(self, losses: Tensor, gradient_norm: Tensor) -> None:
+    def _checked(self, losses: Tensor, gradient_norm: Tensor) -> StepFigures:
         """The same on every rank: ``losses`` and gradient are over all of them."""
-        *parts, norm = torch.cat([losses, gradient_norm.to(losses)[None]]).tolist()
-        self.gradient_norm = norm
+        figures = StepFigures(*torch.cat([losses, gradient_norm.to(losses)[None]]).tolist())
         rate = max(group["lr"] for group in self._optimiser.param_groups)
-        if all(map(math.isfinite, parts)) and rate * norm < LONGEST_UPDATE:
-            return
+        finite = math.isfinite(figures.confidence) and math.isfinite(figures.localisation)
+        if finite and rate * figures.gradient_norm < LONGEST_UPDATE:
+            return figures
         self._optimiser.zero_grad()
         self._statistics.restore()
-        raise NonFiniteStepError((parts[0], parts[1]), norm)
+        raise NonFiniteStepError(str(figures))
 
     def _over_ranks(self, count: Tensor) -> Tensor:
         total: Tensor = self._accelerator.reduce(count.float(), "sum")

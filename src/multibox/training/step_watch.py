@@ -20,10 +20,9 @@ from multibox.training.forensics_cause import Circumstances
 from multibox.training.forensics_examine import Inputs
 from multibox.training.loading import Batch
 from multibox.training.state import RunState
-from multibox.training.step import NonFiniteStepError
 
 if TYPE_CHECKING:
-    from multibox.training.loop import Run
+    from multibox.training.run import Run
 
 # Beside the streams of the pictures; see data.batches.
 _STREAM = 2**31 + 1
@@ -50,7 +49,7 @@ class StepWatch:
         self._steps_here += 1
         self._last_norm = gradient_norm
 
-    def pass_over(self, error: NonFiniteStepError, batch: Batch, state: RunState) -> str:
+    def pass_over(self, batch: Batch, state: RunState) -> str:
         """Count a step that was given up; returns a line that says so.
 
         Raises: MultiboxError when the recipe lets no more pass, with the folder that replays it.

@@ -1,37 +1,34 @@
 """``multibox.train``: from a data set to a run folder with the best weights."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 from torch import nn
 
 from multibox import __version__
-from multibox.card import Preprocessing
 from multibox.data import problems_summary
-from multibox.data.augmentation import INTERPOLATIONS, Augmentation
-from multibox.data.batches import ExtraAugmentation, TrainingPictures, steps_per_epoch
+from multibox.data.batches import ExtraAugmentation, steps_per_epoch
 from multibox.data.enforcement import without_tiny
-from multibox.data.file_cache import FileCache
 from multibox.data.merging import JOIN, DataPath, data_paths, display_name, is_data_path
-from multibox.data.photometric import Photometric
 from multibox.data.policies import DEFAULT_POLICIES, Policies
 from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
 from multibox.ssd.model import build_ssd
 from multibox.training.data_splits import open_parts
 from multibox.training.initial_weights import DefaultBoxChoice, InitialModel, initial_model
-from multibox.training.loop import Run, fit
+from multibox.training.loop import fit
+from multibox.training.pictures import training_pictures
+from multibox.training.processes import check_portions, is_normalised, prepare_accelerator
 from multibox.training.ranks import Ranks, lost_ranks_explained
 from multibox.training.recipe_cards import RecipeCard, choose, differences
 from multibox.training.recipes import Recipe, default_epochs, default_learning_rate
+from multibox.training.run import Run
 from multibox.training.run_folder import claim_folder
 from multibox.training.run_lock import locked
 from multibox.training.sheets import draw_training_samples
@@ -99,7 +96,7 @@ def train(
     places = data_paths(data) if is_data_path(data) else ()
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")
-    accelerator = _accelerator(chosen)
+    accelerator = prepare_accelerator(chosen)
     ranks = Ranks(accelerator)
     if not ranks.is_first:
         report = _say_nothing
@@ -131,7 +128,7 @@ def train(
         begin = _with_truncated_sizes(begin)
     if chosen.freeze_early_layers and str(weights) != "none":
         begin.model.backbone.freeze_early_layers()
-    _check_portions(begin.model, chosen, len(training), accelerator)
+    check_portions(begin.model, chosen, len(training), accelerator)
 
     chosen = _settled(chosen, begin.model, len(training), accelerator)
     # Chosen by one rank for all, which alone looks into the folder: the others need not see it.
@@ -152,14 +149,8 @@ def train(
         "seed": seed,
         "recipe": chosen.model_dump(),
     }
-    pictures = TrainingPictures(
-        training.samples,
-        begin.card.preprocessing.image_size,
-        augmentation=_augmentation(chosen, begin.card.preprocessing) if chosen.augment else None,
-        extra=augmentation,
-        train_difficult=chosen.train_difficult,
-        seed=seed,
-        cache=_file_cache(chosen, len(training)),
+    pictures = training_pictures(
+        training.samples, begin.card.preprocessing, chosen, seed=seed, extra=augmentation
     )
     run = Run(
         folder=folder,
@@ -198,51 +189,6 @@ def train(
     return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
 
 
-def _accelerator(recipe: Recipe) -> Accelerator:
-    # Without cpu=True a torchrun on a machine without accelerators starts unrelated runs.
-    on_cpu = not torch.accelerator.is_available()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if torch.cuda.is_available() and here > torch.cuda.device_count():
-        gpus = torch.cuda.device_count()
-        raise InputError(
-            f"{here} processes were started on a machine with {gpus} GPUs: "
-            f"torchrun --nproc-per-node {gpus}"
-        )
-    # Gradients lie where they are sent from; BatchNorm's statistics are the first rank's.
-    buckets = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[buckets])
-    expected = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != expected:
-        raise InputError(
-            f"{expected} processes were started but {accelerator.num_processes} found each other: "
-            "start the run with torchrun"
-        )
-    portions = accelerator.num_processes * recipe.accumulate
-    if recipe.batch_size % portions:
-        raise InputError(
-            f"batch_size {recipe.batch_size} cannot be divided evenly among "
-            f"{accelerator.num_processes} processes x accumulate {recipe.accumulate}: "
-            f"take a multiple of {portions}"
-        )
-    return accelerator
-
-
-def _check_portions(
-    model: nn.Module, recipe: Recipe, pictures: int, accelerator: Accelerator
-) -> None:
-    """Raise InputError when a step would leave a rank, or a norm layer, with too few pictures."""
-    portions = accelerator.num_processes * recipe.accumulate
-    smallest = min(recipe.batch_size, pictures) // portions
-    # The last feature map may be a single cell: one picture of it has no variance.
-    least = 2 if _is_normalised(model) else 1
-    if smallest < least:
-        raise InputError(
-            f"{pictures} pictures and a batch_size of {recipe.batch_size} leave {smallest} for "
-            f"each of the {portions} portions of a step, and this detector needs {least}: "
-            "take a larger batch_size, fewer portions or more pictures"
-        )
-
-
 def _settled(recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accelerator) -> Recipe:
     """The recipe with the values that follow from the data, the model and the machine."""
     epochs = recipe.epochs or (
@@ -250,12 +196,8 @@ def _settled(recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accel
         if recipe.steps is None
         else max(1, round(recipe.steps / steps_per_epoch(pictures, recipe.batch_size)))
     )
-    rate = recipe.learning_rate or default_learning_rate(normalised=_is_normalised(model))
+    rate = recipe.learning_rate or default_learning_rate(normalised=is_normalised(model))
     return recipe.model_copy(update={"epochs": epochs, "learning_rate": rate})
-
-
-def _is_normalised(model: nn.Module) -> bool:
-    return any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
 
 
 def _with_truncated_sizes(begin: InitialModel) -> InitialModel:
@@ -265,27 +207,6 @@ def _with_truncated_sizes(begin: InitialModel) -> InitialModel:
     model = build_ssd(card)
     model.load_state_dict(begin.model.state_dict())
     return replace(begin, model=model, card=card)
-
-
-def _augmentation(recipe: Recipe, preprocessing: Preprocessing) -> Augmentation:
-    red, green, blue = preprocessing.mean
-    return Augmentation(
-        preprocessing.image_size,
-        (round(red), round(green), round(blue)),
-        photometric=Photometric(hue_wraps=recipe.hue_wraps),
-        expand_probability=recipe.expand_probability,
-        expand_ratio=recipe.expand_ratio,
-        crop_sampler=recipe.crop_sampler,
-        interpolations=INTERPOLATIONS if recipe.random_interpolation else ("linear",),
-        exact=recipe.exact_pixels,
-    )
-
-
-def _file_cache(recipe: Recipe, files: int) -> FileCache | None:
-    """This rank's part of the machine's memory for encoded files."""
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    size = recipe.cache_files * 1_000_000 // ranks_here
-    return FileCache(files, size) if size else None
 
 
 def _folder_around(folder: Path, places: Sequence[Path]) -> Path | None:
