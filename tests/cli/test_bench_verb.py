@@ -103,6 +103,35 @@ def test_a_table_is_printed_and_the_json_has_the_documented_keys(
     assert written["results"][0]["milliseconds"]["network"] == {"p50": 300, "p99": None}
 
 
+@pytest.mark.parametrize(("fraction", "said"), [(1.9, True), (1.01, False), (None, False)])
+def test_more_than_the_peak_is_called_a_disturbed_measurement(
+    fraction: float | None,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = REPORT.results[0].model_copy(update={"fraction_of_peak": fraction})
+    report = REPORT.model_copy(update={"results": (REPORT.results[0], result)})
+    monkeypatch.setattr("multibox.cli.bench.measure", lambda *_, **__: report)
+    assert main(["bench", "m.onnx"]) == 0
+    assert ("measure again" in capsys.readouterr().out) == said
+
+
+def test_long_names_do_not_cut_figures_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = f"{'a-long-folder/' * 12}m.onnx"
+    model = REPORT.models[0].model_copy(update={"file": long})
+    result = REPORT.results[0].model_copy(update={"model": long})
+    update = {"models": (model, *REPORT.models), "results": (result, *REPORT.results)}
+    report = REPORT.model_copy(update=update)
+    monkeypatch.setattr("multibox.cli.bench.measure", lambda *_, **__: report)
+    assert main(["bench", long, "m.onnx"]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert [len(line.split()) for line in out.splitlines()[-2:]] == [12, 12]
+
+
 def test_the_flags_arrive(asked: list[tuple]) -> None:
     flags = "--engines onnxruntime,openvino:bf16 --batch-sizes 1,8 --threads 2 --seconds 0.5"
     assert main(["bench", "a.onnx", "b.onnx", *flags.split(), "--picture", "cat.jpg"]) == 0

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ class BrightnessEngine:
 
     name = "fake"
 
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
     def __call__(self, images: npt.NDArray[np.uint8]) -> RawDetections:
         b = len(images)
+        self.batches.append(b)
         cat = images.mean(axis=(1, 2, 3), dtype=np.float64) / 256
         return RawDetections(
             num=np.full(b, 2, np.int32),
@@ -36,11 +41,12 @@ class BrightnessEngine:
 
 
 @pytest.fixture(autouse=True)
-def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BrightnessEngine:
+    """What the command runs; the work folder is an empty one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "multibox.cli.detect.load", lambda model, **options: Detector(BrightnessEngine(), CARD)
-    )
+    engine = BrightnessEngine()
+    monkeypatch.setattr("multibox.cli.detect.load", lambda model, **options: Detector(engine, CARD))
+    return engine
 
 
 def write_picture(path: str, level: int = 192, width: int = 40, height: int = 20) -> None:
@@ -122,6 +128,16 @@ def test_unreadable_pictures_do_not_stop_the_rest(capsys: pytest.CaptureFixture[
     assert [i for i, line in enumerate(lines) if "error" in line] == [0, 4, 5, 6, 7, 10, 11]
 
 
+@pytest.mark.parametrize(("goal", "batches"), [("latency", [4, 4, 4, 2]), ("throughput", [7, 7])])
+def test_for_throughput_every_thread_has_a_picture(
+    goal: str, batches: list[int], engine: BrightnessEngine
+) -> None:
+    for i in range(14):
+        write_picture(f"in/{i:02}.png")
+    assert detect("in", "--jsonl", "a.jsonl", "--goal", goal, "--threads", "7") == 0
+    assert engine.batches == batches
+
+
 def test_no_annotated_picture_replaces_another_or_an_original() -> None:
     for name in ("in/a.png", "in/sub/a.png", "other/a.png", "in/a.jpg"):
         write_picture(name)
@@ -184,6 +200,15 @@ def test_paths_are_as_given_joined_to_their_source() -> None:
     assert given("./in/**/*.png") == ["./in/sub/a.png"]
     assert given("in/sub/a.png", "in/b.JPG") == ["in/sub/a.png", "in/b.JPG"]
     assert given("in/notes.txt") == ["in/notes.txt"]  # named outright: an unreadable picture
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_pipes_and_devices_in_a_folder_are_left_alone() -> None:
+    write_picture("in/a.png")
+    os.mkfifo("in/pipe.png")
+    Path("in/zeros.png").symlink_to("/dev/zero")
+    Path("in/dangling.png").symlink_to("gone.png")
+    assert [p.given for p in find_pictures(["in"])] == ["in/a.png", "in/dangling.png"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob() -> None:

@@ -46,8 +46,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _quick() -> Any:
     """No curves: Matplotlib would take most of the time of so small a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multibox.training.loop.plot_curves", lambda *_: None)
-        patch.setattr("multibox.training.loop.plot_precision_recall", lambda *_: None)
+        patch.setattr("multibox.training.epoch_end.plot_curves", lambda *_: None)
+        patch.setattr("multibox.training.epoch_end.plot_precision_recall", lambda *_: None)
         yield
 
 

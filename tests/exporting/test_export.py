@@ -26,6 +26,7 @@ from multibox.exporting import export as exporting
 from multibox.exporting.accuracy import Accuracy
 from multibox.parity.compare import Parity
 from multibox.parity.found import found_in
+from multibox.parity.reference import RawOutputs
 
 SIDE = 64
 
@@ -209,6 +210,38 @@ class TestEightBits:
         assert accuracy.before == multibox.evaluate(floats, data).map
         assert accuracy.after == multibox.evaluate(out, data).map
         assert any(n.op_type == "DequantizeLinear" for n in onnx.load(out).graph.node)
+
+    def test_an_ir_finds_what_the_engine_finds(self, tiny: Path, tmp_path: Path) -> None:
+        data, out = generate(tmp_path / "data", images=12), tmp_path / "tiny.xml"
+        multibox.export(tiny, out=out, format="openvino", precision="int8", calibrate=data)
+        core, image = openvino_core(), pictures(1, SIDE, SIDE, seed=5)
+        model = core.read_model(out)
+        assert list(model.input().shape) == [1, SIDE, SIDE, 3]
+        plain = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        whole = plain({"images": image})
+        found = multibox.load(out).engine(image)
+        n = found.num[0]
+        assert whole["num_detections"][0, 0] == n > 5
+        np.testing.assert_allclose(whole["detection_scores"][0, :n], found.scores[0, :n], atol=1e-5)
+
+    def test_a_file_that_engines_disagree_about(self, exported: Path) -> None:
+        engine, images = multibox.load(exported).engine, pictures(3, SIDE, SIDE, seed=5)
+        raw = RawOutputs(np.zeros((3, 1, 2), np.float32), np.zeros((3, 1, 4), np.float32))
+        num, *rest = engine(images)
+        whole = dict(zip(WHOLE, (num[:, None], *rest), strict=True))
+        assert checking._faults_of_int8(exported, images, raw, whole, engine.card) == ()
+        whole["detection_boxes"] = 1 - whole["detection_boxes"]
+        [fault] = checking._faults_of_int8(exported, images, raw, whole, engine.card)
+        assert "detections (at most" in fault
+
+    def test_raw_outputs_that_engines_disagree_about(self, tiny: Path, tmp_path: Path) -> None:
+        file = multibox.export(tiny, out=tmp_path / "raw.onnx", nms=False).file
+        engine, images = multibox.load(file).engine, pictures(3, SIDE, SIDE, seed=5)
+        raw = RawOutputs(*engine.network(images))
+        assert checking._faults_of_int8(file, images, raw, None, engine.card) == ()
+        wrong = RawOutputs(raw.class_logits + 1, raw.box_offsets)
+        [fault] = checking._faults_of_int8(file, images, wrong, None, engine.card)
+        assert "class scores by 1" in fault
 
     def test_too_much_lost(
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,9 @@ from multibox.checkpoints import files
 from multibox.errors import InputError
 
 _TABLE_WIDTH = 120
+_NO_LIMIT = 10_000
+# Of the peak: big convolutions come this near to what a processor can do.
+_AT_MOST = 1.05
 
 
 def bench(
@@ -98,7 +101,7 @@ def _bench_training(
         f"{report.batch_size} pictures a step, "
         f"{report.multiply_adds / 1e9:.3f} G multiply-adds a picture forward"
     )
-    console.print("milliseconds of the median step; pictures in memory, random weights")
+    console.print("milliseconds of the median step; random weights; data: one process, beside it")
     console.print(training_table(report))
     if report.times_torchvision is not None:
         console.print(f"{report.times_torchvision:.2f} times torchvision's reference loop")
@@ -144,4 +147,12 @@ def _show(report: Report) -> None:
             + (f"; {model.note}" if model.note else "")
         )
     console.print("milliseconds of the median call; p99 is the whole's, from 100 calls on")
-    console.print(table(report))
+    figures = table(report)
+    unlimited = console.options.update(max_width=_NO_LIMIT)
+    console.width = max(console.width, console.measure(figures, options=unlimited).maximum)
+    console.print(figures)
+    if any((result.fraction_of_peak or 0) > _AT_MOST for result in report.results):
+        console.print(
+            "more than the peak cannot be: other work slowed the kernel that stands for it down; "
+            "measure again on an idle machine"
+        )

@@ -19,10 +19,11 @@ from multibox.detections import Detections
 from multibox.detector import load
 from multibox.drawing import draw_detections
 from multibox.engines import EngineName, Goal, Precision
+from multibox.engines.graph import available_threads
 from multibox.errors import ImageError, InputError
 from multibox.imaging import Image, write_image
 
-BATCH_SIZE = 4  # decoded at full size, so few: a picture can take 300 MB
+AT_ONCE = 4  # pictures, decoded at full size, so few: one can take 300 MB
 BEST_BELOW = 3
 
 
@@ -77,17 +78,20 @@ def detect(
         pictures=None if videos else len(pictures),
     )
     annotated = None if out is None else _AnnotatedPictures(out, pictures)
+    at_once = AT_ONCE
+    if goal == "throughput":  # each thread has a picture of its own
+        at_once = max(at_once, threads or available_threads())
 
     console = Console(stderr=jsonl == "-", soft_wrap=True, markup=False, highlight=False)
     unreadable = 0
     with (
         _open_jsonl(jsonl) as lines,
         Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
-        closing(read_ahead(pictures, BATCH_SIZE)) as decoded,
+        closing(read_ahead(pictures, at_once)) as decoded,
     ):
         # Nobody knows how many frames a video has before it was read.
         task = progress.add_task("detecting", total=None if videos else len(pictures))
-        while batch := list(islice(decoded, BATCH_SIZE)):
+        while batch := list(islice(decoded, at_once)):
             images = [each.image for each in batch if not isinstance(each.image, ImageError)]
             found = iter(detector(images, score=0))
             for each in batch:

@@ -19,8 +19,6 @@ from multibox.imaging import Image, read_image
 
 T = TypeVar("T")
 
-_READERS = 2
-
 
 class Decoded(NamedTuple):
     """A picture, or a frame of a video with its number from 0; or why it could not be read."""
@@ -91,7 +89,7 @@ def ahead(items: Iterator[T], at_once: int) -> Generator[T, None, None]:
 
 
 def _pictures(files: Sequence[PictureFile], at_once: int) -> Iterator[Decoded]:
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         coming: deque[tuple[PictureFile, Future[Image | ImageError]]] = deque()
         rest = iter(files)
         while True:

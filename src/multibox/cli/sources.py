@@ -73,7 +73,13 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             if not name.startswith(".")
             and (leave_out is None or Path(parent, name).resolve() != leave_out.resolve())
         ]
-        yield from (Path(parent, f).relative_to(folder) for f in files if _is_picture(Path(f)))
+        paths = (Path(parent, name) for name in files if _is_picture(Path(name)))
+        yield from (path.relative_to(folder) for path in paths if not _is_endless(path))
+
+
+def _is_endless(path: Path) -> bool:
+    """Whether it is a pipe or a device: reading one may never end."""
+    return path.exists() and not path.is_file()
 
 
 def is_video(path: str) -> bool:

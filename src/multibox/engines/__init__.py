@@ -23,9 +23,9 @@ __all__ = [
     "read_exported",
 ]
 
-# OpenVINO takes one to five seconds more than ONNX Runtime to load a network, and wins a few
-# milliseconds with each picture (docs/running.md).
-_PICTURES_TO_REPAY_OPENVINO = 300
+# OpenVINO takes 1.3 to 2.2 seconds more than ONNX Runtime to load an SSDLite in 8 bits, 0.5 to 0.8
+# where it finds it compiled in the cache, and wins 2 to 3.6 milliseconds with each picture.
+_PICTURES_TO_REPAY_OPENVINO = 600
 
 
 def open_engine(
@@ -40,8 +40,8 @@ def open_engine(
     """The engine that runs ``model``.
 
     A checkpoint runs in PyTorch, on a GPU where there is one. An exported file runs in ONNX Runtime
-    or OpenVINO: "auto" takes OpenVINO where it is installed and ``pictures`` (None: many) repay its
-    loading.
+    or OpenVINO: "auto" takes OpenVINO where it is installed and faster, its loading included, which
+    ``pictures`` (None: many) have to repay.
 
     ``goal`` is whether one picture has all ``threads`` (by default as many as there are
     processors) or each has one. "bf16" lets OpenVINO and PyTorch compute float32 layers with 8 bits
@@ -87,10 +87,14 @@ def open_engine(
 
 
 def _best_for(model: ExportedModel, precision: Precision, pictures: int | None) -> EngineName:
+    """What docs/running.md has the measurements for."""
     if model.is_openvino or precision != "fp32":
         return "openvino"
+    card = model.card
+    eight_bits = (card.export or {}).get("precision") == "int8"
+    faster = eight_bits and card.architecture.backbone.startswith("mobilenet")
     many = pictures is None or pictures >= _PICTURES_TO_REPAY_OPENVINO
-    return "openvino" if many and find_spec("openvino") else "onnxruntime"
+    return "openvino" if faster and many and find_spec("openvino") else "onnxruntime"
 
 
 def _open_openvino(

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 
 from multibox.card import ModelCard
+from multibox.engines import EngineName, ExportedModel, open_engine
 from multibox.engines.base import RawDetections
 from multibox.engines.graph import RAW, WHOLE
 from multibox.engines.openvino_core import openvino_core
@@ -76,13 +77,35 @@ def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked
         found_in(_detections(whole) if nms else detections_of(ours, card)),
     )
     if precision not in TOLERANCES:
-        return Checked(parity, ())
+        return Checked(parity, _faults_of_int8(file, images, ours, whole if nms else None, card))
     tolerance = TOLERANCES[precision]
     faults = _faults(parity, tolerance)
     if nms and not faults:
         decoded = (inner[SCORES], inner[BOXES])
         faults = _decoding_faults(card, theirs, decoded, tolerance)
     return Checked(parity, tuple(faults))
+
+
+def _faults_of_int8(
+    file: Path,
+    images: Images,
+    raw: RawOutputs,
+    whole: Mapping[str, npt.NDArray[Any]] | None,
+    card: ModelCard,
+) -> tuple[str, ...]:
+    """Whether what any program finds is what multibox's engine finds, with which accuracy goes.
+
+    ``whole`` is None for a file without suppression.
+    """
+    kind: EngineName = "openvino" if file.suffix == ".xml" else "onnxruntime"
+    engine = open_engine(ExportedModel(file, card), kind)
+    size = card.preprocessing.image_size
+    if whole is None:
+        own = compare("multibox", RawOutputs(*engine.network(images)), raw, size)
+    else:
+        found = found_in(engine(images)), found_in(_detections(whole))
+        own = compare("multibox", raw, raw, size, *found)
+    return tuple(_faults(own, TOLERANCES["fp16"]))
 
 
 def open_file(path: Path, outputs: Sequence[str]) -> Run:
@@ -120,9 +143,16 @@ def _open_ir(path: Path, outputs: Sequence[str]) -> Run:
     # By itself OpenVINO computes in bfloat16 where that is faster.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def run(images: Images) -> dict[str, npt.NDArray[Any]]:
+    at_once = model.input().partial_shape[0]
+
+    def some(images: Images) -> list[npt.NDArray[Any]]:
         results = compiled({"images": images})
-        return {name: np.array(results[name]) for name in outputs}
+        return [np.array(results[name]) for name in outputs]
+
+    def run(images: Images) -> dict[str, npt.NDArray[Any]]:
+        step = len(images) if at_once.is_dynamic else at_once.get_length()
+        parts = [some(images[i : i + step]) for i in range(0, len(images), step)]
+        return dict(zip(outputs, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
     return run
 

@@ -179,7 +179,8 @@ def _write(
     if file.suffix == ".xml":
         from multibox.exporting.openvino import IrFile
 
-        return IrFile(graph, file)
+        # OpenVINO 2026.4 computes 8-bit networks of a dynamic batch wrongly.
+        return IrFile(graph, file, any_batch=precision != "int8")
     from multibox.exporting.onnx_file import OnnxFile
 
     return OnnxFile(graph, file)

@@ -13,8 +13,11 @@ from multibox.errors import MultiboxError
 class IrFile:
     """A graph that has been written to ``file``; the card is added once it has been judged."""
 
-    def __init__(self, graph: onnx.ModelProto, file: Path) -> None:
-        """Convert ``graph``; MultiboxError when OpenVINO cannot read it."""
+    def __init__(self, graph: onnx.ModelProto, file: Path, *, any_batch: bool = True) -> None:
+        """Convert ``graph``; without ``any_batch`` it takes one picture at a time.
+
+        Raises: MultiboxError when OpenVINO cannot read it.
+        """
         self._file = file
         source = file.with_suffix(".onnx")
         source.write_bytes(graph.SerializeToString())
@@ -24,6 +27,8 @@ class IrFile:
         except Exception as error:  # its own, and whatever its parts let through
             reason = str(error).strip().splitlines()[-1]
             raise MultiboxError(f"OpenVINO cannot convert this network: {reason}") from error
+        if not any_batch:
+            self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
         self._save()
 
     def add_card(self, card: ModelCard) -> None:
