@@ -29,6 +29,7 @@ from multibox.image_headers import (
     jpeg_scans,
     parse_header,
 )
+from multibox.resizing import resize_by_corners
 
 Image = npt.NDArray[np.uint8]
 
@@ -197,33 +198,9 @@ def to_network_input(image: Image, preprocessing: Preprocessing) -> Image:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     if preprocessing.interpolation == "linear-corner":
-        return _resize_by_corners(image, height, width)
+        return resize_by_corners(image, height, width)
     how = cv2.INTER_AREA if preprocessing.interpolation == "area" else cv2.INTER_LINEAR
     return _uint8(cv2.resize(image, (width, height), interpolation=how))
-
-
-def _resize_by_corners(image: Image, height: int, width: int) -> Image:
-    """Bilinear, pixel i of the result taken at i * old / new: TensorFlow 1's ResizeBilinear.
-
-    OpenCV could shift its own grid only with weights rounded to 1/32, which is up to 4 levels off.
-    """
-    above, below, down = _neighbours(image.shape[0], height)
-    left, right, across = _neighbours(image.shape[1], width)
-    down, across = down[:, None, None], across[:, None]
-    used, places = np.unique(np.concatenate([above, below]), return_inverse=True)
-    rows = image[used].astype(np.float32)
-    rows = rows[:, left] + (rows[:, right] - rows[:, left]) * across
-    upper, lower = rows[places[:height]], rows[places[height:]]
-    return _uint8(np.rint(upper + (lower - upper) * down).astype(np.uint8))
-
-
-def _neighbours(
-    old: int, new: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each of ``new`` samples, the two old ones it lies between and its way from the first."""
-    position = np.arange(new, dtype=np.float32) * np.float32(old / new)
-    first = position.astype(np.int64)
-    return first, np.minimum(first + 1, old - 1), position - first.astype(np.float32)
 
 
 def write_image(path: Path | str, image: Image, *, quality: int = 92) -> None:

@@ -124,6 +124,11 @@ OBJECT = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
         ({"annotations": [OBJECT, {**OBJECT, "bbox": [5, 5, 0, 4]}]}, "box without area"),
         ({"categories": [CAT, {"id": 1, "name": "dog"}]}, "category id with two names"),
         ({"categories": [CAT, {"id": 2, "name": " cat "}]}, "class listed twice"),
+        ({"categories": [CAT, {"id": 2, "name": " "}]}, "categories[1] is without an id or a name"),
+        ({"categories": [{"id": None, "name": "dog"}, CAT]}, "categories[0] is without an id"),
+        ({"categories": [CAT, ["dog"]]}, "categories[1] is not an object"),
+        ({"images": [None, IMAGE]}, "images[0] is not an object"),
+        ({"annotations": [OBJECT, None]}, "annotations[1] is not an object"),
         ({"images": [IMAGE, {"id": 2, "file_name": "../1.png"}]}, None),  # found beside the file
         ({"images": [IMAGE, {"id": 2, "file_name": "/etc/passwd"}]}, "picture not found"),
         ({"images": [IMAGE, {"id": 2, "file_name": "a" * 5000}]}, "picture not found"),
@@ -150,8 +155,7 @@ def test_what_is_wrong_with_one_entry_leaves_the_others(
     ("parts", "said"),
     [
         ({"categories": []}, "no labelled objects"),
-        ({"categories": [{"id": 1, "name": " "}]}, "category without an id or a name"),
-        ({"categories": [{"id": None, "name": "cat"}]}, "category without an id or a name"),
+        ({"categories": [{"id": 1, "name": " "}]}, "no labelled objects"),
         ({"categories": [["cat"]]}, r"categories\[0\] is not an object"),
         ({"images": {"1": "1.png"}}, "not a COCO file: it needs the lists"),
         ({"images": [7]}, r"images\[0\] is not an object"),
@@ -168,13 +172,6 @@ def test_a_file_that_is_wrong_as_a_whole_is_one_line(
         open_data(file)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert len(str(caught.value)) < 1000
-
-
-def test_the_line_about_a_huge_category_is_short(tmp_path: Path) -> None:
-    file = lone_file(tmp_path, categories=[{"name": "x" * 1_000_000}])
-    with pytest.raises(InputError) as caught:
-        open_data(file)
     assert len(str(caught.value)) < 1000
 
 

@@ -87,7 +87,7 @@ def test_listed_picture_without_xml_is_kept_and_said_and_without_picture_left_ou
     assert sorted(by_name(data)) == ["a", "unlabelled"]
     assert reasons(data) == [
         ("unlabelled.jpg", None, "no annotation file", "kept as pictures without objects"),
-        ("gone.xml", None, "picture not found", "left out"),
+        ("train.txt: gone", None, "picture not found", "left out"),
     ]
 
 

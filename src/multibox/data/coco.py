@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from multibox import limits
-from multibox.data.coco_ids import Id, counted_from_zero, other_ids, repeated_ids
+from multibox.data.coco_ids import ROBOFLOW, Id, counted_from_zero, other_ids, repeated_ids
 from multibox.data.files import (
     as_text,
     is_below,
@@ -116,7 +116,7 @@ def _label_files(path: Path) -> list[Path]:
 
 def _is_named_for_coco(path: Path) -> bool:
     """A name that says what a file should hold: one that is damaged is not to be passed over."""
-    return path.name.startswith("instances_") or path.name == "_annotations.coco.json"
+    return path.name.startswith("instances_") or path.name == ROBOFLOW
 
 
 def _has_coco_keys(path: Path) -> bool:
@@ -176,13 +176,13 @@ class _CocoFile:
         self.categories: dict[Id, str] = {}
         self.groups: set[str] = set()
         spelt_names: dict[Id, str] = {}
-        for category in _dicts(content, "categories", path):
+        for index, category in self._entries(content, "categories"):
             id, spelt = _id(category.get("id")), str(category.get("name", ""))
             name = as_text(spelt)
             if id is None or not name:
-                raise InputError(
-                    f"{path}: a category without an id or a name: {str(category)[:200]}"
-                )
+                reason = f"categories[{index}] is without an id or a name"
+                self.problems.append(Problem(str(path), None, reason, "left out", "bad-label-file"))
+                continue
             spelt_names[id] = spelt
             if self.categories.setdefault(id, name) != name:
                 reason, action = "category id with two names", "the first name used"
@@ -196,7 +196,8 @@ class _CocoFile:
         images = self._images(content)
         objects: dict[Id, list[LabelledObject]] = {id: [] for id in images}
         dropped: dict[Id, list[Problem]] = {}
-        for index, annotation in enumerate(_dicts(content, "annotations", path)):
+        annotations = list(self._entries(content, "annotations"))
+        for index, annotation in annotations:
             id = _id(annotation.get("image_id"))
             if id is None or id not in images:
                 reason = "annotation of an image that is not listed"
@@ -214,10 +215,10 @@ class _CocoFile:
                 dropped.setdefault(id, []).append(
                     Problem(file, index, reason, "dropped", kind, value)
                 )
-        self.used = {_id(item.get("category_id")) for item in content["annotations"]}
-        annotation_ids = [_id(item.get("id")) for item in content["annotations"]]
+        self.used = {_id(item.get("category_id")) for _, item in annotations}
+        annotation_ids = [(index, _id(item.get("id"))) for index, item in annotations]
         self.remarks = [
-            *counted_from_zero(self.used, annotation_ids, str(path)),
+            *counted_from_zero(self.used, annotation_ids, path),
             *repeated_ids(annotation_ids, str(path)),
         ]
         if not images:
@@ -253,10 +254,28 @@ class _CocoFile:
                 )
             )
 
+    def _entries(self, content: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """What a list of the file holds, each with its place; what is no JSON object is left out.
+
+        Raises InputError where nothing in the list is one.
+        """
+        items = content[key]
+        if items and not any(isinstance(item, dict) for item in items):
+            raise InputError(f"{self.path}: {key}[0] is not an object: not a COCO file")
+        for index, item in enumerate(items):
+            if isinstance(item, dict):
+                yield index, item
+            else:
+                place = index if key == "annotations" else None
+                reason = f"{key}[{index}] is not an object"
+                self.problems.append(
+                    Problem(str(self.path), place, reason, "left out", "bad-label-file")
+                )
+
     def _images(self, content: dict[str, Any]) -> dict[Id, dict[str, Any]]:
         """The images by id, without those that have none of their own: no annotation is theirs."""
         images: dict[Id, dict[str, Any]] = {}
-        for image in _dicts(content, "images", self.path):
+        for _, image in self._entries(content, "images"):
             id = _id(image.get("id"))
             if id is not None and id not in images:
                 images[id] = image
@@ -292,7 +311,7 @@ class _CocoFile:
 
     def _label_file(self, image: dict[str, Any]) -> str:
         """One JSON labels many pictures: a problem names both."""
-        return f"{self.path}: {image.get('file_name')}"
+        return f"{self.path}: {image.get('file_name') or 'an image without a file_name'}"
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -307,13 +326,6 @@ def _parse(path: Path) -> dict[str, Any]:
     ):
         raise InputError(f"{path}: not a COCO file: it needs the lists {', '.join(_KEYS)}")
     return content
-
-
-def _dicts(content: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, Any]]:
-    for index, item in enumerate(content[key]):
-        if not isinstance(item, dict):
-            raise InputError(f"{path}: {key}[{index}] is not an object: not a COCO file")
-        yield item
 
 
 def _id(value: object) -> Id | None:

@@ -1,6 +1,6 @@
 """Ids in COCO JSON that are harmless here, while COCO's own evaluation goes wrong over them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from multibox.data.files import name_key
@@ -8,21 +8,29 @@ from multibox.data.samples import Problem
 
 Id = int | str
 
+ROBOFLOW = "_annotations.coco.json"
+"""What Roboflow calls the file of each split."""
+
 
 def counted_from_zero(
-    categories: Collection[Id | None], annotations: Collection[Id | None], file: str
+    categories: Collection[Id | None], annotations: Iterable[tuple[int, Id | None]], file: Path
 ) -> Iterator[Problem]:
-    """Ids of 0 where COCO counts from 1: a match with annotation 0 counts as none there."""
-    for what, ids in {"category": categories, "annotation": annotations}.items():
-        if 0 in ids:
-            reason, action = f"{what} ids count from 0", "read as they are"
-            yield Problem(file, None, reason, action, "bad-label-file", f"{what} id 0")
+    """Ids of 0 where COCO counts from 1: a match with annotation 0 counts as none there.
+
+    Roboflow's files count annotations from 0 by their format.
+    """
+    found = {"category": 0 in categories}
+    if file.name != ROBOFLOW:
+        found["annotation"] = any(id == 0 for _, id in annotations)
+    for what in (what for what, is_found in found.items() if is_found):
+        reason, action = f"{what} ids count from 0", "read as they are"
+        yield Problem(str(file), None, reason, action, "bad-label-file", f"{what} id 0")
 
 
-def repeated_ids(annotations: Sequence[Id | None], file: str) -> Iterator[Problem]:
+def repeated_ids(annotations: Iterable[tuple[int, Id | None]], file: str) -> Iterator[Problem]:
     """Annotations with the id of another, of which COCO keeps one."""
     seen: set[Id] = set()
-    for index, id in enumerate(annotations):
+    for index, id in annotations:
         if id is not None and id in seen:
             reason, action = "annotation with the id of another", "read as it is"
             yield Problem(file, index, reason, action, "bad-label-file", f"annotation id {id}")

@@ -12,6 +12,7 @@ split of which no picture has one (the VOC2012 test pictures) is left out.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from multibox.data.files import (
@@ -168,7 +169,7 @@ class _VocFolder:
                     f"{relative_id(path, self.root)} left out: no picture is labelled"
                 )
                 continue
-            splits[path.stem] = [self._picture(name) for name in names]
+            splits[path.stem] = [self._picture(name, path) for name in names]
         if splits:
             return splits
         unsplit = [self._picture(name) for name in self.xml]
@@ -207,11 +208,15 @@ class _VocFolder:
         plain = without_image_suffix(line.replace("\\", "/"))
         return plain if name_key(plain) in self.xml else plain.rsplit("/", 1)[-1]
 
-    def _picture(self, name: str) -> LabelledPicture:
+    def _picture(self, name: str, listed: Path | None = None) -> LabelledPicture:
+        """The picture called ``name``; the file that ``listed`` it is at fault if there is none."""
         key = name_key(name)
         if key not in self._read:
             self._read[key] = self._read_picture(name, self.xml.get(key))
-        return self._read[key]
+        picture = self._read[key]
+        if listed is not None and key not in self.xml and picture.image is None:
+            return replace(picture, label_file=f"{listed}: {name}")
+        return picture
 
     def _read_picture(self, name: str, path: Path | None) -> LabelledPicture:
         expected = path or self.annotations / f"{name}.xml"

@@ -12,7 +12,7 @@ Folders without a YAML are read too, if a file lists the class names (``classes.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
@@ -172,6 +172,8 @@ class _YoloYaml:
         )
         self.names, self.notes = _names(self.content, self.file)
         self.remarks = list(_odd_classes(self.content, self.names, self.file))
+        self.absent: dict[Path, str] = {}
+        """Pictures that a list names and that are not there, with that list and its line."""
 
     def catalogue(self) -> Catalogue:
         splits: dict[str, list[LabelledPicture]] = {}
@@ -255,14 +257,18 @@ class _YoloYaml:
             inside = self.base.joinpath(*(p for p in Path(line).parts if p not in ("..", "/")))
             tries = [place.parent / line, self.base / line, inside]
             tries = [path for path in tries if any(is_below(path, base) for base in bases)]
-            pictures.append(next((path for path in tries if is_file(path)), tries[0]))
+            found = next((path for path in tries if is_file(path)), None)
+            pictures.append(found or tries[0])
+            if found is None:
+                self.absent.setdefault(tries[0], f"{place}: {line}")
         if again := [path.name for path, n in Counter(pictures).items() if n > 1]:
             self._remark(f"lists pictures twice: {first_few(again)}", place)
         return pictures
 
     def _picture(self, picture: Path) -> LabelledPicture:
         key_points = "kpt_shape" in self.content
-        return read_picture(picture, label_file(picture), self.names, self.here, key_points)
+        read = read_picture(picture, label_file(picture), self.names, self.here, key_points)
+        return replace(read, label_file=self.absent.get(picture, read.label_file))
 
 
 def _names(content: dict[str, Any], file: Path) -> tuple[dict[int, str], list[str]]:

@@ -257,3 +257,39 @@ def test_an_xml_file_of_another_kind_beside_its_picture_is_told_once(tmp_path):
     shutil.rmtree(source.root)
     (found,) = examine(tmp_path, SPEC, workers=0).findings
     assert (found.kind, found.file) == ("bad-label-file", str(tmp_path / "b.xml"))
+
+
+# What one bad entry must not hide, and what no reader comes by
+
+
+def test_an_entry_that_is_no_object_hides_no_other_fault(tmp_path):
+    data = CleanSet(tmp_path, "coco")
+
+    def change(content):
+        content["annotations"].append(None)
+        content["annotations"][0]["bbox"][2] = 0
+
+    edit(data, change)
+    found = {item.kind: item for item in report(data).findings}
+    assert found["degenerate-box"].object == 0
+    assert "is not an object" in found["bad-label-file"].detail
+
+
+def test_a_text_file_that_labels_two_pictures(tmp_path):
+    data = CleanSet(tmp_path, "yolo")
+    image = data.image("a")
+    other = image.with_suffix(".png")
+    other.write_bytes(encode(".png", pixels("other")))
+    found = [item for item in report(data).findings if item.kind == "bad-label-file"]
+    assert [item.file for item in found] == [str(data.label("a"))]
+    assert image.name in found[0].detail
+    assert other.name in found[0].detail
+
+
+def test_labels_deep_in_a_folder_without_pictures(tmp_path):
+    data = CleanSet(tmp_path, "yolo")
+    ghost = data.label("a").parent / "deep" / "ghost.txt"
+    ghost.parent.mkdir()
+    ghost.write_text("0 .5 .5 .3 .3\n")
+    found = only(data)
+    assert (found.kind, found.file) == ("label-without-image", str(ghost))

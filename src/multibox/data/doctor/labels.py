@@ -1,6 +1,7 @@
 """What is wrong with the labels: files, boxes, class names, and the frame they were drawn in."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from multibox.data.labels import (
     Checked,
     LabelledPicture,
     check_objects,
+    first_few,
 )
 from multibox.data.lookalikes import similar_names
 from multibox.data.policies import Kind
@@ -25,7 +27,7 @@ from multibox.errors import InputError
 from multibox.image_headers import ImageHeader
 
 _REMEDIES: Mapping[Kind, str] = {
-    "label-without-image": "put the picture there, or remove its label",
+    "label-without-image": "put the picture there, or remove its label or its line in the list",
     "image-without-label": "label it, or add an empty label file where it shows no object",
     "bad-label-file": "mend or remove it",
     "degenerate-box": "draw the box again or remove it",
@@ -40,6 +42,7 @@ _REMEDIES: Mapping[Kind, str] = {
 
 _WARNINGS = frozenset({"image-without-label", "duplicate-box", "similar-class-names"})
 _ANY_SIZE = (1000, 1000)
+_SHOWN = 500  # letters of what stands in a file
 _TURNS = {
     2: "mirrored", 3: "a half turn", 4: "mirrored and a half turn",
     5: "mirrored and a quarter turn", 6: "a quarter turn clockwise",
@@ -82,8 +85,20 @@ def catalogue_findings(root: Path, catalogue: Catalogue) -> Iterator[Finding]:
         yield from _unlisted_classes(root, catalogue)
     for problem in (*catalogue.problems, *similar_names(catalogue)):
         yield from _of_problem(problem)
-    for remark in catalogue.remarks:
+    for remark in (*catalogue.remarks, *_shared_label_files(catalogue)):
         yield from _of_problem(remark, severity="warning")
+
+
+def _shared_label_files(catalogue: Catalogue) -> Iterator[Problem]:
+    """Text files that label two pictures, of one name and of different endings."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for picture in (picture for split in catalogue.splits.values() for picture in split):
+        if picture.unit and picture.image is not None:
+            owners[picture.label_file].add(picture.image.name)
+    for file, names in owners.items():
+        if len(names) > 1 and Path(file).is_file():
+            reason = f"the labels of several pictures: {first_few(sorted(names))}"
+            yield Problem(file, None, reason, "used for each", "bad-label-file")
 
 
 def _unlisted_classes(root: Path, catalogue: Catalogue) -> Iterator[Finding]:
@@ -150,7 +165,7 @@ def tiny_boxes(read: ReadPicture, image_size: tuple[int, int]) -> Iterator[Findi
             continue
         w, h = (box[2] - box[0]) * across / width, (box[3] - box[1]) * down / height
         if w * h < TINY:
-            file, name = _place(read.picture.label_file)
+            file, name = place_of(read.picture.label_file)
             yield finding(
                 "tiny-box",
                 "warning",
@@ -228,9 +243,9 @@ def _of_problem(
     kind = problem.kind
     if kind is None:
         return ()
-    file, name = _place(problem.file)
+    file, name = place_of(problem.file)
     reason = problem.reason.removeprefix(f"{problem.file}: ")
-    what = ", ".join(filter(None, [f"{name}{reason}", problem.value, also]))
+    what = ", ".join(filter(None, [f"{name}{reason}", problem.value[:_SHOWN], also]))
     if kind == "bad-label-file" and problem.action != NOT_READ:
         train = "what can be read of it is used"
     remedy = _REMEDIES[kind]
@@ -238,7 +253,10 @@ def _of_problem(
     return (finding(kind, severity, file, what, remedy, object=problem.object, train=train),)
 
 
-def _place(file: str) -> tuple[str, str]:
-    """The file, and where it is a COCO JSON the picture's name before what is said about it."""
-    before, json, name = file.partition(".json: ")
-    return (f"{before}.json", f"{name}: ") if json else (file, "")
+def place_of(label_file: str) -> tuple[str, str]:
+    """The file, and of one that speaks of many pictures which it is: of a COCO JSON, of a list."""
+    found = _OF_MANY.fullmatch(label_file)
+    return (found[1], f"{found[2]}: ") if found else (label_file, "")
+
+
+_OF_MANY = re.compile(r"(.*?\.(?:json|txt)): (.*)", re.IGNORECASE | re.DOTALL)

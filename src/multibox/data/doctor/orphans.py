@@ -7,6 +7,7 @@ from pathlib import Path
 
 from multibox import limits
 from multibox.data.doctor.finding import Finding, finding
+from multibox.data.doctor.labels import place_of
 from multibox.data.files import files_below, name_key, read_label_bytes, read_lines
 from multibox.data.labels import Catalogue, LabelledPicture, number
 from multibox.data.voc_xml import read_annotation
@@ -99,19 +100,29 @@ def _text(
 ) -> set[Path]:
     """Look at the text files beside those that label pictures; the pictures that have one."""
     labels = {picture.label_file for picture in listed}
-    folders = {Path(file).parent for file in labels}
+    folders = {_labels_folder(Path(file), root) for file in labels}
     expected = {label_file(path): path for path in files_below(root, IMAGE_SUFFIXES)}
     for file in files_below(root, {".txt"}):
-        if file.parent in folders and str(file) not in labels and file not in expected:
+        if (
+            _labels_folder(file, root) in folders
+            and str(file) not in labels
+            and file not in expected
+        ):
             orphans.findings += _orphaned_text(file)
     return {expected[file] for file in expected if file.is_file()} & set(pictures)
+
+
+def _labels_folder(file: Path, root: Path) -> Path:
+    """The ``labels`` folder that a text file lies in, however deep, else its own folder."""
+    within = (folder for folder in file.parents if folder.is_relative_to(root))
+    return next((folder for folder in within if folder.name.lower() == "labels"), file.parent)
 
 
 def _broken_json(
     root: Path, listed: Iterable[LabelledPicture], told: set[str]
 ) -> Iterator[Finding]:
     """JSON files beside those that were read which hold too little to be known for COCO's."""
-    read = {Path(picture.label_file.partition(".json: ")[0] + ".json") for picture in listed}
+    read = {Path(place_of(picture.label_file)[0]) for picture in listed}
     folders = {file.parent for file in read}
     for file in files_below(root, {".json"}):
         if file.parent in folders and file not in read and str(file) not in told:

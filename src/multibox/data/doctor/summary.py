@@ -11,7 +11,7 @@ import numpy as np
 from multibox.card import DefaultBoxSpec
 from multibox.data.box_fit import fit, suggest
 from multibox.data.doctor.finding import Finding
-from multibox.data.doctor.labels import ReadPicture
+from multibox.data.doctor.labels import ReadPicture, place_of
 from multibox.data.files import name_key
 from multibox.data.labels import Catalogue, first_few
 from multibox.data.policies import CHOICES, KINDS
@@ -125,7 +125,7 @@ def _default_boxes(
             if box is not None and label is not None and not item.difficult and not item.crowd:
                 boxes.append([box[0] / width, box[1] / height, box[2] / width, box[3] / height])
                 classes.append(label)
-                places.append((one.picture.label_file, item.place))
+                places.append((place_of(one.picture.label_file)[0], item.place))
     if not boxes:
         return None
     corners = np.array(boxes)
