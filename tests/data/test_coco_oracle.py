@@ -129,7 +129,7 @@ OBJECT = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
         ({"categories": [CAT, ["dog"]]}, "categories[1] is not an object"),
         ({"images": [None, IMAGE]}, "images[0] is not an object"),
         ({"annotations": [OBJECT, None]}, "annotations[1] is not an object"),
-        ({"images": [IMAGE, {"id": 2, "file_name": "../1.png"}]}, None),  # found beside the file
+        ({"images": [IMAGE, {"id": 2, "file_name": "../1.png"}]}, "picture not found"),
         ({"images": [IMAGE, {"id": 2, "file_name": "/etc/passwd"}]}, "picture not found"),
         ({"images": [IMAGE, {"id": 2, "file_name": "a" * 5000}]}, "picture not found"),
         ({"images": [IMAGE, {"id": 2, "file_name": "\ud800"}]}, "picture not found"),
@@ -204,3 +204,13 @@ def test_of_a_key_that_is_there_twice_the_last_counts_as_in_every_json_reader(
     file.write_text(file.read_text().replace('"bbox": ', '"bbox": [0, 0, 1, 1], "bbox": '))
     assert json.loads(file.read_text())["annotations"][0]["bbox"] == [1, 2, 10, 20]
     assert open_data(file).samples[0].boxes.tolist() == [[1, 2, 11, 22]]
+
+
+def test_a_missing_picture_is_not_taken_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    write_picture(tmp_path / "a" / "1.png", WIDTH, HEIGHT)
+    images = [{"id": 1, "file_name": "a/1.png"}, {"id": 2, "file_name": "b/1.png"}]
+    objects = [OBJECT, {**OBJECT, "image_id": 2, "bbox": [5, 5, 9, 9]}]
+    data = open_data(lone_file(tmp_path, images=images, annotations=objects))
+    assert [sample.boxes.tolist() for sample in data.samples] == [[[1, 2, 11, 22]]]
+    assert [reason for _, _, reason, _ in reasons(data)] == ["picture not found"]

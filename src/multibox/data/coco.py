@@ -13,6 +13,7 @@ import json
 import mmap
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
@@ -20,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from multibox import limits
-from multibox.data.coco_ids import ROBOFLOW, Id, counted_from_zero, other_ids, repeated_ids
+from multibox.data.coco_ids import (
+    ROBOFLOW,
+    Id,
+    as_id,
+    counted_from_zero,
+    other_ids,
+    repeated_ids,
+    whole_number,
+)
 from multibox.data.files import (
     as_text,
     is_below,
@@ -47,7 +56,6 @@ from multibox.errors import InputError
 
 _KEYS = ("images", "annotations", "categories")
 _ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")  # of those that JSON knows, what tools write
-_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def recognise(path: Path) -> str | None:
@@ -177,7 +185,7 @@ class _CocoFile:
         self.groups: set[str] = set()
         spelt_names: dict[Id, str] = {}
         for index, category in self._entries(content, "categories"):
-            id, spelt = _id(category.get("id")), str(category.get("name", ""))
+            id, spelt = as_id(category.get("id")), str(category.get("name", ""))
             name = as_text(spelt)
             if id is None or not name:
                 reason = f"categories[{index}] is without an id or a name"
@@ -198,7 +206,7 @@ class _CocoFile:
         dropped: dict[Id, list[Problem]] = {}
         annotations = list(self._entries(content, "annotations"))
         for index, annotation in annotations:
-            id = _id(annotation.get("image_id"))
+            id = as_id(annotation.get("image_id"))
             if id is None or id not in images:
                 reason = "annotation of an image that is not listed"
                 value = f"image_id {annotation.get('image_id')!r}"[:60]
@@ -215,8 +223,8 @@ class _CocoFile:
                 dropped.setdefault(id, []).append(
                     Problem(file, index, reason, "dropped", kind, value)
                 )
-        self.used = {_id(item.get("category_id")) for _, item in annotations}
-        annotation_ids = [(index, _id(item.get("id"))) for index, item in annotations]
+        self.used = {as_id(item.get("category_id")) for _, item in annotations}
+        annotation_ids = [(index, as_id(item.get("id"))) for index, item in annotations]
         self.remarks = [
             *counted_from_zero(self.used, annotation_ids, path),
             *repeated_ids(annotation_ids, str(path)),
@@ -228,9 +236,10 @@ class _CocoFile:
         named: set[Path] = set()
         folders = _picture_folders(path, root, split)
         base = _base(path, root)
+        bare = Counter(_bare(str(image.get("file_name", ""))) for image in images.values())
         for id, image in images.items():
             name = str(image.get("file_name", ""))
-            found = _find_picture(name, folders, base)
+            found = _find_picture(name, folders, base, anywhere=bare[_bare(name)] == 1)
             if found in named:
                 reason, action = "the same picture listed twice", "each with its own objects"
                 file = self._label_file(image)
@@ -276,7 +285,7 @@ class _CocoFile:
         """The images by id, without those that have none of their own: no annotation is theirs."""
         images: dict[Id, dict[str, Any]] = {}
         for _, image in self._entries(content, "images"):
-            id = _id(image.get("id"))
+            id = as_id(image.get("id"))
             if id is not None and id not in images:
                 images[id] = image
             else:
@@ -288,7 +297,7 @@ class _CocoFile:
 
     def _object(self, annotation: dict[str, Any], index: int) -> LabelledObject | tuple[str, Kind]:
         """The object, or the reason why it is none and what kind of fault that is."""
-        category = _id(annotation.get("category_id"))
+        category = as_id(annotation.get("category_id"))
         name = None if category is None else self.categories.get(category)
         if name is None:
             return "category id that is not listed", "unknown-class"
@@ -328,24 +337,10 @@ def _parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def _id(value: object) -> Id | None:
-    """An id as a whole number where it is one, else as the text that it is; None for neither."""
-    whole = _whole_number(value)
-    return value if whole is None and isinstance(value, str) and value else whole
-
-
-def _whole_number(value: object) -> int | None:
-    """``value`` as an integer where it is one: some tools write "7" or 7.0."""
-    if isinstance(value, str):
-        return int(value) if _WHOLE_NUMBER.fullmatch(value.strip()) else None
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return int(value) if whole else None  # type: ignore[call-overload]
-
-
 def _size(image: dict[str, Any]) -> tuple[tuple[int, int] | None, str]:
     """The (width, height) that an image states, None where it states none; and how it stands."""
     said = image.get("width"), image.get("height")
-    width, height = map(_whole_number, said)
+    width, height = map(whole_number, said)
     stated = "" if None in said else f"{said[0]!r} x {said[1]!r}"[:60]
     return None if width is None or height is None else (width, height), stated
 
@@ -374,13 +369,18 @@ def _picture_folders(path: Path, root: Path, split: str) -> list[Path]:
     return [folder for folder in dict.fromkeys([*own, *bases, *other]) if folder.is_dir()]
 
 
-def _find_picture(name: str, folders: list[Path], base: Path) -> Path | None:
-    """A picture by its name in the file, then by the last part of it, in any unicode form.
+def _bare(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
-    A name never leads out of the folder ``base``.
+
+def _find_picture(name: str, folders: list[Path], base: Path, *, anywhere: bool) -> Path | None:
+    """A picture by its name in the file, in any unicode form.
+
+    And ``anywhere`` by the last part of it, which would find the wrong one where several pictures
+    have that. A name never leads out of the folder ``base``.
     """
-    plain = name.replace("\\", "/")
-    for spelling in dict.fromkeys([name, plain, plain.rsplit("/", 1)[-1]]):
+    spellings = [name, name.replace("\\", "/"), *([_bare(name)] if anywhere else [])]
+    for spelling in dict.fromkeys(spellings):
         for form in dict.fromkeys(
             [
                 spelling,

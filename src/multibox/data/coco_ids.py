@@ -1,5 +1,6 @@
-"""Ids in COCO JSON that are harmless here, while COCO's own evaluation goes wrong over them."""
+"""Ids in COCO JSON: how they are read, and those over which COCO's own evaluation goes wrong."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +11,22 @@ Id = int | str
 
 ROBOFLOW = "_annotations.coco.json"
 """What Roboflow calls the file of each split."""
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def as_id(value: object) -> Id | None:
+    """An id as a whole number where it is one, else as the text that it is; None for neither."""
+    whole = whole_number(value)
+    return value if whole is None and isinstance(value, str) and value else whole
+
+
+def whole_number(value: object) -> int | None:
+    """``value`` as an integer where it is one: some tools write "7" or 7.0."""
+    if isinstance(value, str):
+        return int(value) if _WHOLE_NUMBER.fullmatch(value.strip()) else None
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole else None  # type: ignore[call-overload]
 
 
 def counted_from_zero(
