@@ -17,6 +17,7 @@ import multibox
 from multibox.cli import main
 from multibox.data.open import open_data
 from multibox.data.synthetic import generate
+from multibox.engines.base import RawDetections
 from multibox.engines.exported import read_exported
 from multibox.engines.graph import RAW, WHOLE
 from multibox.engines.openvino_core import openvino_core
@@ -190,6 +191,18 @@ class TestOutOfTolerance:
             reference="", pictures=1, class_logits=float("nan"), box_offsets=0.0, magnitude=1.0
         )
         assert checking._faults(parity, checking.TOLERANCES["fp32"])
+
+
+def test_detections_in_no_order_are_not_compared() -> None:
+    """Near 0, and the end of a list that is full: of a network without training, everything."""
+    scores = np.array([[0.9, 0.5, 0.500001, 0.5], [0.9, 0.5, 1e-4, 0.0]], np.float32)
+    boxes, labels = np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), np.int32)
+    raw = RawDetections(np.array([4, 3]), boxes, scores, labels)
+    full, short = checking._comparable(raw, keep=4)
+    np.testing.assert_array_equal(full.scores, np.float32([0.9]))
+    np.testing.assert_array_equal(short.scores, np.float32([0.9, 0.5]))
+    none = RawDetections(np.array([0, 0]), boxes, scores, labels)
+    assert [len(found.scores) for found in checking._comparable(none, keep=4)] == [0, 0]
 
 
 class TestEightBits:

@@ -20,11 +20,13 @@ from multibox.exporting.detection_graph import BOXES, SCORES
 from multibox.parity.compare import Parity, compare
 from multibox.parity.found import detections_of, found_in
 from multibox.parity.pictures import fixed_pictures
-from multibox.parity.reference import RawOutputs
+from multibox.parity.reference import Found, RawOutputs
 
 Images = npt.NDArray[np.uint8]
 Run = Callable[[Images], Mapping[str, npt.NDArray[Any]]]
 _ERRORS_ONLY = 3
+# Further apart than float32 moves a score.
+_EQUAL_SCORES = 1e-5
 
 
 class Tolerance(NamedTuple):
@@ -62,6 +64,7 @@ def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked
     with inner tensors as outputs, for the raw values before suppression.
     """
     card = engine.card
+    keep = card.postprocessing.keep
     images = fixed_pictures(card.preprocessing)
     outputs = engine.network(images)
     theirs = RawOutputs(*(output.numpy() for output in outputs))
@@ -73,8 +76,8 @@ def check(file: Path, engine: TorchEngine, precision: str, nms: bool) -> Checked
         theirs,
         ours,
         card.preprocessing.image_size,
-        found_in(engine.detections(outputs)),
-        found_in(_detections(whole) if nms else detections_of(ours, card)),
+        _comparable(engine.detections(outputs), keep),
+        _comparable(_detections(whole) if nms else detections_of(ours, card), keep),
     )
     if precision not in TOLERANCES:
         return Checked(parity, _faults_of_int8(file, images, ours, whole if nms else None, card))
@@ -103,9 +106,24 @@ def _faults_of_int8(
     if whole is None:
         own = compare("multibox", RawOutputs(*engine.network(images)), raw, size)
     else:
-        found = found_in(engine(images)), found_in(_detections(whole))
+        keep = card.postprocessing.keep
+        found = _comparable(engine(images), keep), _comparable(_detections(whole), keep)
         own = compare("multibox", raw, raw, size, *found)
     return tuple(_faults(own, TOLERANCES["fp16"]))
+
+
+def _comparable(detections: RawDetections, keep: int) -> list[Found]:
+    """Each picture's detections, without those that are in no order, given rounding.
+
+    Scores near 0 say nothing, and a list of ``keep`` is cut off anywhere among equals. Of a network
+    that has learned nothing these may be all.
+    """
+    found = []
+    for boxes, scores, labels in found_in(detections):
+        cut_off = scores.min() + _EQUAL_SCORES if len(scores) == keep else 0.0
+        ordered = scores >= max(TOLERANCES["fp32"].scores, cut_off)
+        found.append(Found(boxes[ordered], scores[ordered], labels[ordered]))
+    return found
 
 
 def open_file(path: Path, outputs: Sequence[str]) -> Run:
