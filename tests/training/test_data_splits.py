@@ -60,6 +60,18 @@ def test_what_cannot_be_trained_on(
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "box", [(5, 2, 5, 12), (5, 2, 9, 2), (9, 2, 5, 12), (5, np.nan, 9, 12), (5, 2, np.inf, 12)]
+)
+def test_a_box_that_nothing_can_be_learned_from_is_named(box: tuple[float, ...]) -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    bad = Sample.of(picture, [(1, 2, 11, 12), box], [0, 1], width=30, height=20, id="lab/7.png")
+    with pytest.raises(InputError, match=r"^train sample 1 \(lab/7.png\): box 1 has no area"):
+        open_parts([sample(0), bad], NAMES, None, None)
+    with pytest.raises(InputError, match=r"^val sample 0 \(lab/7.png\): box 1 has no area"):
+        open_parts([sample(0)], NAMES, [bad], None)
+
+
 def test_a_folder_is_read_and_its_damaged_pictures_left_out(scenes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     for path in scenes.rglob("*.*"):

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from multibox.data.enforcement import without_repeated
 from multibox.data.merging import DataPath, is_data_path
 from multibox.data.open import LabelledData, read_labels
@@ -78,6 +80,14 @@ def _judged(validation: DataSet, *, by: DataSet) -> DataSet:
     return replace(validation, notes=(*validation.notes, note))
 
 
+def _without_area(sample: Sample) -> int | None:
+    """The place of the first box that nothing can be learned from."""
+    # Comparisons with NaN are false.
+    fine = (sample.boxes[:, 2:] > sample.boxes[:, :2]).all(axis=1)
+    fine &= np.isfinite(sample.boxes).all(axis=1)
+    return None if fine.all() else int(fine.argmin())
+
+
 def _from_samples(
     samples: Sequence[Sample], split: str, names: Sequence[str], classes: Sequence[str] | None
 ) -> DataSet:
@@ -86,6 +96,13 @@ def _from_samples(
     for number, sample in enumerate(samples):
         if ((sample.labels < 0) | (sample.labels >= len(names))).any():
             raise InputError(f"{split} sample {number} has a label beyond the {len(names)} names")
+        if (place := _without_area(sample)) is not None:
+            corners = ", ".join(f"{value:.6g}" for value in sample.boxes[place].tolist())
+            called = f" ({sample.id})" if sample.id else ""
+            raise InputError(
+                f"{split} sample {number}{called}: box {place} has no area or is not finite "
+                f"({corners}): mend or remove it"
+            )
     whole = DataSet(samples, tuple(names), split, Path(), "samples")
     if classes is None:
         return whole
