@@ -192,17 +192,15 @@ def test_images_of_another_kind(kind: str, wrong: np.ndarray, file: Callable[...
 def test_which_engine_auto_takes(
     file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(suffix: str, stored: str = "int8", backbone: str = "", **options: object) -> str:
+    def taken(suffix: str, stored: str = "int8", **options: object) -> str:
         model = read_exported(file(suffix))
-        layers = model.card.architecture
-        layers = layers.model_copy(update={"backbone": backbone or layers.backbone})
-        about = {"export": {"precision": stored}, "architecture": layers}
+        about = {"export": {"precision": stored}}
         model = replace(model, card=model.card.model_copy(update=about))
         return open_engine(model, "auto", **options).name  # type: ignore[arg-type]
 
     assert taken("onnx") == taken("onnx", pictures=5000) == "openvino"
     assert taken("onnx", pictures=1) == "onnxruntime"
-    assert taken("onnx", "fp32") == taken("onnx", backbone="vgg16") == "onnxruntime"
+    assert taken("onnx", "fp32") == "onnxruntime"
     assert taken("onnx", "fp32", pictures=1, precision="bf16") == "openvino"
     assert taken("xml", "fp32", pictures=1) == "openvino"
     monkeypatch.setattr("multibox.engines.find_spec", lambda name: None)

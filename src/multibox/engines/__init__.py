@@ -90,11 +90,9 @@ def _best_for(model: ExportedModel, precision: Precision, pictures: int | None) 
     """What docs/running.md has the measurements for."""
     if model.is_openvino or precision != "fp32":
         return "openvino"
-    card = model.card
-    eight_bits = (card.export or {}).get("precision") == "int8"
-    faster = eight_bits and card.architecture.backbone.startswith("mobilenet")
+    eight_bits = (model.card.export or {}).get("precision") == "int8"
     many = pictures is None or pictures >= _PICTURES_TO_REPAY_OPENVINO
-    return "openvino" if faster and many and find_spec("openvino") else "onnxruntime"
+    return "openvino" if eight_bits and many and find_spec("openvino") else "onnxruntime"
 
 
 def _open_openvino(
