@@ -119,7 +119,7 @@ class TrainingPictures(Dataset):
 
 
 def batches(pictures: TrainingPictures, steps: range, seed: int, workers: int) -> Iterator[list]:
-    """The batches of these steps; the same whether or not a run was stopped between them."""
+    """The batches of these steps; their pictures do not depend on where a run was stopped."""
     per_epoch = len(pictures) // BATCH
 
     def numbers(step: int) -> list[int]:

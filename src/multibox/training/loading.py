@@ -86,7 +86,7 @@ _open: "weakref.WeakSet[Generator[Batch, None, None]]" = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Python's own end would send SIGTERM to the workers once, and wait for ever: see there."""
+    """Python's own end would send one SIGTERM, which workers ignore, and wait for ever."""
     for batches in list(_open):
         batches.close()
 

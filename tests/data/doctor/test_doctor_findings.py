@@ -3,16 +3,14 @@ from pathlib import Path
 
 import pytest
 from damaged_sets import FAULTS, FORMATS, PICTURES, CleanSet, encode, pixels
+from findings_of import SPEC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multibox import zoo
 from multibox.data import open_data, synthetic
 from multibox.data.doctor import examine
 from multibox.data.policies import CHOICES, KINDS
 from multibox.errors import InputError
-
-SPEC = zoo.new_card("ssd300_mobilenet_v1", ["object"]).default_boxes
 
 
 def findings(data, workers=0):

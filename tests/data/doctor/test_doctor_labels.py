@@ -1,35 +1,15 @@
 """What is wrong with names, boxes and sizes, in every format; and whole sets that are odd."""
 
-import json
 import os
 import sys
 
 import numpy as np
 import pytest
 from damaged_sets import FORMATS, HEIGHT, PICTURES, WIDTH, CleanSet, encode, pixels
+from findings_of import SPEC, edit, only, report
 
-from multibox import zoo
 from multibox.data.doctor import examine
 from multibox.data.policies import CHOICES
-
-SPEC = zoo.new_card("ssd300_mobilenet_v1", ["object"]).default_boxes
-
-
-def report(data):
-    return examine(data.root, SPEC, workers=0)
-
-
-def only(data):
-    (found,) = report(data).findings
-    return found
-
-
-def edit(data, change, name="a"):
-    """Change the JSON that labels the picture ``name``."""
-    content = json.loads(data.label(name).read_text())
-    change(content)
-    data.label(name).write_text(json.dumps(content))
-
 
 # Class names
 

@@ -5,13 +5,11 @@ from collections.abc import Callable
 import damaged_sets
 import pytest
 from damaged_sets import FAULTS, FORMATS, CleanSet, encode, pixels
+from findings_of import SPEC
 
-from multibox import zoo
 from multibox.data.enforcement import without_tiny
 from multibox.data.policies import CHOICES, Policies
 from multibox.errors import InputError
-
-SPEC = zoo.new_card("ssd300_mobilenet_v1", ["object"]).default_boxes
 
 # Whose picture or label each fault is planted in; of two that are the same the learned one goes.
 PLANTED_IN = {
