@@ -48,6 +48,19 @@ def test_other_recipes_may_treat_all_alike() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_backbone_may_learn_more_slowly(name: str) -> None:
+    model = model_of(name)
+    alike = settings_by_name(model, find_recipe("paper"))
+    slower = settings_by_name(model, find_recipe("paper").changed({"backbone_rate": 0.25}))
+    assert slower.keys() == alike.keys()
+    for parameter, (rate, decay) in alike.items():
+        factor = 0.25 if parameter.startswith("backbone.") else 1
+        assert slower[parameter] == (rate * factor, decay)
+    optimiser = build_optimiser(model, find_recipe("paper").changed({"backbone_rate": 0.25}))
+    assert set_rate(optimiser, 0.5) == 5e-4  # what is reported is the new layers' rate
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_what_is_frozen_is_in_no_group(name: str) -> None:
     model = model_of(name)
     model.backbone.freeze_early_layers()  # type: ignore[union-attr, operator]

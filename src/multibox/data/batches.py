@@ -1,6 +1,7 @@
 """Which pictures make up which step, and each picture made ready for the network."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from multibox.boxes import Boxes
 from multibox.data.augmentation import Augmentation, plain_resize
 from multibox.data.file_cache import FileCache
+from multibox.data.mosaic import Mosaic, Tile, compose
 from multibox.data.samples import Sample
 from multibox.data.seeding import sample_rng
 from multibox.imaging import EncodedPicture, Image, read_bytes, read_encoded, read_image
@@ -20,6 +22,7 @@ ExtraAugmentation = Callable[
 
 # Random streams beside those of the samples, which are numbered from 0.
 _ORDER_STREAM = 2**31
+_MOSAIC_STREAMS = 2**32
 
 
 class Key(NamedTuple):
@@ -62,6 +65,7 @@ class TrainingPictures:
         size: tuple[int, int],
         *,
         augmentation: Augmentation | None,
+        mosaic: Mosaic | None = None,
         extra: ExtraAugmentation | None = None,
         train_difficult: bool = True,
         seed: int = 0,
@@ -71,6 +75,7 @@ class TrainingPictures:
         self.size = size
         """Height and width of the network's input."""
         self._augmentation = augmentation
+        self._mosaic = mosaic
         self._extra = extra
         self._train_difficult = train_difficult
         self._seed = seed
@@ -94,15 +99,39 @@ class TrainingPictures:
 
     def prepared(self, key: Key, out: Image | None = None) -> tuple[Image, Sample]:
         """The picture and its objects in the frame of the network's input."""
-        sample = self.samples[key.picture]
+        rng = sample_rng(self._seed, key.epoch, key.picture)
+        if self._mosaic is not None:
+            # From a stream of its own: pictures that are no mosaics are the same as without them.
+            chance = sample_rng(self._seed, key.epoch, _MOSAIC_STREAMS + key.picture)
+            tiles = self._mosaic.tiles(key.epoch, key.picture, len(self), self.size, chance)
+            if tiles:
+                canvas = np.empty((*self.size, 3), np.uint8) if out is None else out
+                return compose([(tile, *self._tile(tile, rng)) for tile in tiles], canvas)
+        return self._one(key.picture, rng, self._augmentation, self.size, out)
+
+    def _tile(self, tile: Tile, rng: np.random.Generator) -> tuple[Image, Sample]:
+        """Not expanded: in a tile it is small enough."""
+        augmentation = self._augmentation
+        if augmentation is not None:
+            augmentation = replace(augmentation, size=tile.size, expand_probability=0)
+        return self._one(tile.picture, rng, augmentation, tile.size)
+
+    def _one(
+        self,
+        number: int,
+        rng: np.random.Generator,
+        augmentation: Augmentation | None,
+        size: tuple[int, int],
+        out: Image | None = None,
+    ) -> tuple[Image, Sample]:
+        """One picture, augmented to ``size``."""
+        sample = self.samples[number]
         # A crowd's box holds many objects; learning it as one would teach a wrong size.
         learned = ~sample.crowd
         if not self._train_difficult:
             learned &= ~sample.difficult
         sample = sample.select(learned)
-        rng = sample_rng(self._seed, key.epoch, key.picture)
-        augmentation = self._augmentation
-        picture = self._open(key.picture)
+        picture = self._open(number)
         if isinstance(picture, EncodedPicture):
             if augmentation is not None and self._extra is None:
                 # Its size is enough to decide by; then no more is decoded than will be seen.
@@ -114,7 +143,7 @@ class TrainingPictures:
         if self._extra is not None:
             picture, sample = self._extra(picture, sample, rng)
         if augmentation is None:
-            return plain_resize(picture, sample, self.size, out=out)
+            return plain_resize(picture, sample, size, out=out)
         return augmentation(picture, sample, rng, out=out)
 
     def _open(self, number: int) -> EncodedPicture | Image:

@@ -1,5 +1,7 @@
 """SGD with the paper's treatment of biases."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,32 +12,33 @@ def build_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD over three groups: weights (the L2Norm scale with them), norm factors, and biases.
 
     Caffe's layers learn their biases at twice the rate and do not decay them; norm layers, which
-    the original has not, keep the common rate and do not decay either. ``base_rate`` is each
+    the original has not, keep the common rate and do not decay either. The same three again for
+    the backbone where ``recipe.backbone_rate`` gives it a rate of its own. ``base_rate`` is each
     group's rate before the schedule. ``recipe.learning_rate`` must be set.
     """
-    weights, factors, biases = [], [], []
-    for module in model.modules():
+    rate = recipe.learning_rate
+    assert rate is not None
+    decay_of_others = recipe.weight_decay if recipe.decay_biases else 0.0
+    weights = {"base_rate": rate, "weight_decay": recipe.weight_decay}
+    factors = {"base_rate": rate, "weight_decay": decay_of_others}
+    biases = {"base_rate": rate * recipe.bias_rate_factor, "weight_decay": decay_of_others}
+    groups: list[dict[str, Any]] = [{**each, "params": []} for each in (weights, factors, biases)]
+    if recipe.backbone_rate != 1:
+        groups += [
+            {**each, "params": [], "base_rate": each["base_rate"] * recipe.backbone_rate}
+            for each in (weights, factors, biases)
+        ]
+    for owner, module in model.named_modules():
+        first = 3 if recipe.backbone_rate != 1 and owner.startswith("backbone") else 0
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if name == "bias":
-                biases.append(parameter)
+                groups[first + 2]["params"].append(parameter)
             elif isinstance(module, nn.BatchNorm2d):
-                factors.append(parameter)
+                groups[first + 1]["params"].append(parameter)
             else:
-                weights.append(parameter)
-    rate = recipe.learning_rate
-    assert rate is not None
-    decay_of_others = recipe.weight_decay if recipe.decay_biases else 0.0
-    groups = [
-        {"params": weights, "base_rate": rate, "weight_decay": recipe.weight_decay},
-        {"params": factors, "base_rate": rate, "weight_decay": decay_of_others},
-        {
-            "params": biases,
-            "base_rate": rate * recipe.bias_rate_factor,
-            "weight_decay": decay_of_others,
-        },
-    ]
+                groups[first]["params"].append(parameter)
     return torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=rate,

@@ -7,6 +7,7 @@ from multibox.card import Preprocessing
 from multibox.data.augmentation import INTERPOLATIONS, Augmentation
 from multibox.data.batches import ExtraAugmentation, TrainingPictures
 from multibox.data.file_cache import FileCache
+from multibox.data.mosaic import Mosaic
 from multibox.data.photometric import Photometric
 from multibox.data.samples import Sample
 from multibox.training.recipes import Recipe
@@ -28,6 +29,7 @@ def training_pictures(
         samples,
         preprocessing.image_size,
         augmentation=augmentation_of(recipe, preprocessing) if recipe.augment else None,
+        mosaic=_mosaic(recipe) if recipe.augment else None,
         extra=extra,
         train_difficult=recipe.train_difficult,
         seed=seed,
@@ -48,6 +50,13 @@ def augmentation_of(recipe: Recipe, preprocessing: Preprocessing) -> Augmentatio
         interpolations=INTERPOLATIONS if recipe.random_interpolation else ("linear",),
         exact=recipe.exact_pixels,
     )
+
+
+def _mosaic(recipe: Recipe) -> Mosaic | None:
+    if not recipe.mosaic_probability:
+        return None
+    assert recipe.epochs is not None
+    return Mosaic(recipe.mosaic_probability, round(recipe.mosaic_until * recipe.epochs))
 
 
 def _file_cache(recipe: Recipe, files: int) -> FileCache | None:

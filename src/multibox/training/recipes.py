@@ -39,6 +39,9 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     bias_rate_factor: float = Field(2.0, gt=0, description="biases learn this much faster")
+    backbone_rate: float = Field(
+        1.0, gt=0, description="the backbone, already trained, learns this much faster"
+    )
     decay_biases: bool = Field(False, description="weight decay on biases and norm layers too")
     schedule: Literal["steps", "cosine"] = Field(
         "steps", description="a tenth of the rate at each of the milestones, or half a cosine"
@@ -111,6 +114,12 @@ class Recipe(BaseModel):
         "caffe",
         description="of the seven crop samplers, one is drawn from those that succeed, or drawn "
         "first and another when it fails",
+    )
+    mosaic_probability: float = Field(
+        0.0, ge=0, le=1, description="share that is four pictures side by side"
+    )
+    mosaic_until: float = Field(
+        1.0, ge=0, le=1, description="share of the run after which there are no more of these"
     )
     random_interpolation: bool = Field(
         True, description="resize by one of five methods, drawn; otherwise linearly"
