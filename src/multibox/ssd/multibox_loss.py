@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from multibox.ssd.box_coder import encode
+from multibox.ssd.box_losses import BoxLoss, regression_loss
 from multibox.ssd.hard_negative_mining import hard_negatives
 from multibox.ssd.matching import LEFT_OUT, DefaultBoxes, MatchingRule, match
 from multibox.ssd.values import at_hand
@@ -143,13 +144,16 @@ def multibox_loss(
     negative_ratio: float = 3.0,
     min_negatives: int = 0,
     weights: Tensor | None = None,
+    box_loss: BoxLoss = "smooth_l1",
+    variances: Sequence[float] | Tensor = (0.1, 0.1, 0.2, 0.2),
 ) -> MultiBoxLoss:
     """L_conf over positives and hard negatives, L_loc over positives, both summed.
 
     c are ``class_logits [b, n, classes + 1]``, background first; l are ``box_offsets [b, n, 4]``.
     ``scores`` says what turns logits into scores: "softmax" (the paper's) is trained with the
     cross entropy, "sigmoid" (TensorFlow's detectors) with the binary one of every column, the
-    background's among them, against a one-hot target. ``weights [b]`` multiply each picture's part
+    background's among them, against a one-hot target. ``box_loss`` other than the paper's needs
+    the default boxes' ``variances``. ``weights [b]`` multiply each picture's part
     of the sums; without them divide by max(1, N), N counted over everything that makes up one
     optimiser step: all pictures of the batch and all ranks. Computed in float32 whatever the
     network's precision.
@@ -166,11 +170,13 @@ def multibox_loss(
     if at_hand(class_logits):
         confidence = _by_picture(chosen, _class_loss(class_logits[chosen], wanted[chosen], scores))
         localisation = _by_picture(
-            positive, _box_loss(box_offsets[positive], targets.offsets[positive])
+            positive,
+            regression_loss(box_offsets[positive], targets.offsets[positive], box_loss, variances),
         )
     else:
         confidence = _class_loss(class_logits, wanted, scores).where(chosen, 0).sum(dim=1)
-        localisation = _box_loss(box_offsets, targets.offsets).where(positive, 0).sum(dim=1)
+        boxes = regression_loss(box_offsets, targets.offsets, box_loss, variances)
+        localisation = boxes.where(positive, 0).sum(dim=1)
     if weights is not None:
         confidence, localisation = confidence * weights, localisation * weights
     return MultiBoxLoss(confidence.sum(), localisation.sum())
@@ -184,11 +190,6 @@ def _class_loss(class_logits: Tensor, classes: Tensor, scores: Scores) -> Tensor
         return logits.logsumexp(dim=-1) - own
     # The binary cross entropy of a 1 in its own column and a 0 in every other.
     return F.softplus(logits).sum(dim=-1) - own
-
-
-def _box_loss(box_offsets: Tensor, wanted: Tensor) -> Tensor:
-    """Smooth L1 of offsets: ``[..., 4]`` each to ``[...]``."""
-    return F.smooth_l1_loss(box_offsets.float(), wanted, reduction="none", beta=1.0).sum(dim=-1)
 
 
 def _by_picture(mask: Tensor, values: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ class Recipe(BaseModel):
     min_negatives: int = Field(
         0, ge=0, description="hard negatives of a picture at least, also without objects"
     )
+    box_loss: Literal["smooth_l1", "giou"] = Field(
+        "smooth_l1",
+        description="of a positive's four offsets (paper), or 1 - GIoU of its box and its object",
+    )
+    box_weight: float = Field(1.0, gt=0, description="the box loss is multiplied by this")
     normaliser: Literal["step", "picture"] = Field(
         "step",
         description="the loss is divided by the positives of the whole step, or each picture's by "

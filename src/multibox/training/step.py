@@ -98,16 +98,17 @@ class Objective:
 
     def losses(self, outputs: tuple[Tensor, Tensor], target: Targets, weight: Tensor) -> Tensor:
         """Confidence and localisation loss ``[2]`` of one portion's ``outputs``."""
-        return torch.stack(
-            multibox_loss(
-                *outputs,
-                target,
-                scores=self._scores,
-                negative_ratio=self._recipe.negative_ratio,
-                min_negatives=self._recipe.min_negatives,
-                weights=weight,
-            )
+        confidence, localisation = multibox_loss(
+            *outputs,
+            target,
+            scores=self._scores,
+            negative_ratio=self._recipe.negative_ratio,
+            min_negatives=self._recipe.min_negatives,
+            weights=weight,
+            box_loss=self._recipe.box_loss,
+            variances=self._variances,
         )
+        return torch.stack([confidence, self._recipe.box_weight * localisation])
 
     @contextlib.contextmanager
     def _precision(self) -> Generator[None]:
