@@ -30,8 +30,12 @@ NAMES = ("ball", "board", "ring", "star", "triangle")
     [
         ({}, MatchingRule(negative_overlap=0.5)),
         (
+            {"assigner": "atss", "atss_cells": 5},
+            MatchingRule(assigner="atss", atss_cells=5, negative_overlap=0.5),
+        ),
+        (
             {"bipartite": "later-wins", "match_strictly": True, "match_threshold": 0.4},
-            MatchingRule(0.4, bipartite="later-wins", strict=True, negative_overlap=0.5),
+            MatchingRule(threshold=0.4, bipartite="later-wins", strict=True, negative_overlap=0.5),
         ),
         (
             {"iou_epsilon": 1e-5, "least_overlap": -1, "negative_overlap": 1, "least_positives": 3},

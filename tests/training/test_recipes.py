@@ -7,7 +7,7 @@ from multibox.training.recipes import (
     RECIPES,
     Recipe,
     default_epochs,
-    default_learning_rate,
+    default_rates,
     find_recipe,
 )
 
@@ -98,11 +98,20 @@ def test_default_epochs_follow_from_the_size_of_the_data() -> None:
         assert seen[1:] == sorted(seen[1:])  # more data is never looked at less
     # What the docstring promises.
     assert default_epochs(200, accelerated=False) * 200 == pytest.approx(12_000, rel=0.01)
-    assert default_epochs(3_000, accelerated=False) * 3_000 == pytest.approx(30_000, rel=0.1)
+    assert default_epochs(3_000, accelerated=False) * 3_000 == pytest.approx(53_000, rel=0.05)
     assert default_epochs(200, accelerated=True) == 300
     # 120,000 steps of 32 on VOC07+12.
     assert (find_recipe("paper").epochs or 0) * 16_551 / 32 == pytest.approx(120_000, rel=0.01)
 
 
 def test_a_network_without_norm_layers_gets_a_lower_rate() -> None:
-    assert default_learning_rate(normalised=False) < default_learning_rate(normalised=True)
+    plain, share = default_rates(normalised=False, pretrained=True)
+    assert share == 1
+    assert plain < default_rates(normalised=True, pretrained=False)[0]
+
+
+def test_what_a_backbone_has_learned_is_kept_by_a_lower_rate() -> None:
+    rate, share = default_rates(normalised=True, pretrained=True)
+    new, same = default_rates(normalised=True, pretrained=False)
+    assert same == 1
+    assert rate * share < new < rate

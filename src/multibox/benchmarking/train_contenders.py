@@ -59,7 +59,7 @@ def our_step(
     accelerator = Accelerator(cpu=device.type == "cpu")
     torch.manual_seed(0)
     detector = build_ssd(card).to(device)
-    recipe = recipe.model_copy(update={"learning_rate": _RATE})
+    recipe = recipe.model_copy(update={"learning_rate": _RATE, "backbone_rate": 1.0})
     optimiser = build_optimiser(detector, recipe)
     set_rate(optimiser, 1)
     model, prepared = accelerator.prepare(detector, optimiser)

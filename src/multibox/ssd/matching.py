@@ -9,12 +9,14 @@ packed into one int64 (``_rank``).
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from multibox.ssd import atss
 from multibox.ssd.values import at_hand
 
 BACKGROUND = -1
@@ -29,6 +31,11 @@ Bipartite = Literal["one-to-one", "later-wins"]
 class MatchingRule:
     """How objects are given to default boxes; the defaults are Caffe's (``MatchBBox``)."""
 
+    assigner: Literal["iou", "atss"] = "iou"
+    """iou: the paper's two steps. atss: instead of both, what :mod:`multibox.ssd.atss` says, and
+    ``least_positives`` of every object; the other keys of the two steps have no part in it."""
+    atss_cells: int = 9
+    """Of every feature map, from how many cells ATSS takes an object's candidates (k)."""
     threshold: float = 0.5
     """Every default box whose best IoU reaches it is positive."""
     least_positives: int = 1
@@ -55,11 +62,13 @@ class MatchingRule:
 class DefaultBoxes:
     """Default boxes d laid out for matching: one contiguous row for each coordinate.
 
-    ``boxes [n, 4]`` are (cx, cy, w, h) in fractions of the picture.
+    ``boxes [n, 4]`` are (cx, cy, w, h) in fractions of the picture; ``levels`` say which of them
+    belong to which feature map and cell.
     """
 
-    def __init__(self, boxes: Tensor) -> None:
+    def __init__(self, boxes: Tensor, levels: Sequence[atss.Level] = ()) -> None:
         self.centre_size = boxes
+        self.levels = levels
         half = boxes[:, 2:] / 2
         corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], dim=1)
         self.x0, self.y0, self.x1, self.y1 = corners.t().contiguous().unbind()
@@ -108,6 +117,8 @@ def match(
     ``rule.threshold``.
     """
     overlap = default_boxes.iou(objects, rule.iou_epsilon).masked_fill_(~present[..., None], -1)
+    if rule.assigner == "atss":
+        return _match_atss(objects, overlap, default_boxes, rule)
     best_overlap, matched = overlap.max(dim=1)
     free = best_overlap <= rule.threshold if rule.strict else best_overlap < rule.threshold
     matched.masked_fill_(free, BACKGROUND)
@@ -117,8 +128,28 @@ def match(
     owner = first_step(overlap, rule.least_overlap)
     matched = torch.where(owner == BACKGROUND, matched, owner)
     if rule.least_positives > 1:
-        matched = _top_up(matched, objects, overlap, default_boxes, rule)
+        matched = _top_up(matched, objects, overlap, default_boxes, rule, rule.least_positives - 1)
     return matched
+
+
+def _match_atss(
+    objects: Tensor, overlap: Tensor, default_boxes: DefaultBoxes, rule: MatchingRule
+) -> Tensor:
+    """Every default box goes to the object it overlaps most, of those ATSS allows it."""
+    allowed = atss.positives(
+        overlap,
+        objects,
+        default_boxes.centre_size[:, :2],
+        default_boxes.levels,
+        rule.atss_cells,
+    )
+    best, matched = overlap.masked_fill(~allowed, -1).max(dim=1)
+    free = best < 0
+    matched.masked_fill_(free, BACKGROUND)
+    if rule.negative_overlap < 1:
+        near = overlap.amax(dim=1) >= rule.negative_overlap
+        matched.masked_fill_(free & near, LEFT_OUT)
+    return _top_up(matched, objects, overlap, default_boxes, rule, rule.least_positives)
 
 
 def one_to_one(overlap: Tensor, least_overlap: float) -> Tensor:
@@ -193,8 +224,12 @@ def _top_up(
     overlap: Tensor,
     default_boxes: DefaultBoxes,
     rule: MatchingRule,
+    most: int,
 ) -> Tensor:
-    """``matched`` with the next best for objects with fewer than ``rule.least_positives``."""
+    """``matched`` with the next best for objects with fewer than ``rule.least_positives``.
+
+    ``most`` is how many an object may lack.
+    """
     b, g, n = overlap.shape
     counted = torch.where(matched >= 0, matched, g)
     positives = matched.new_zeros(b, g + 1).scatter_add_(1, counted, torch.ones_like(counted))
@@ -202,7 +237,7 @@ def _top_up(
     affinity = overlap - default_boxes.centre_distance(objects)
     taken = (overlap <= max(rule.least_overlap, 0.0)).logical_or_((matched >= 0)[:, None])
     affinity.masked_fill_(taken, -torch.inf)
-    values, boxes = affinity.topk(min(rule.least_positives - 1, n), dim=2)
+    values, boxes = affinity.topk(min(most, n), dim=2)
     wanted = torch.arange(values.shape[2], device=values.device) < missing[..., None]
     boxes = torch.where(wanted & (values > -torch.inf), boxes, n)
     # A place two objects want goes to the one that fits it better, or to the later of equals.

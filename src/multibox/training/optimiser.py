@@ -13,23 +13,24 @@ def build_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
     Caffe's layers learn their biases at twice the rate and do not decay them; norm layers, which
     the original has not, keep the common rate and do not decay either. The same three again for
-    the backbone where ``recipe.backbone_rate`` gives it a rate of its own. ``base_rate`` is each
-    group's rate before the schedule. ``recipe.learning_rate`` must be set.
+    the backbone where ``recipe.backbone_rate`` gives it another rate. ``base_rate`` is each
+    group's rate before the schedule. Both rates of ``recipe`` must be set.
     """
-    rate = recipe.learning_rate
+    rate, share = recipe.learning_rate, recipe.backbone_rate
     assert rate is not None
+    assert share is not None
     decay_of_others = recipe.weight_decay if recipe.decay_biases else 0.0
     weights = {"base_rate": rate, "weight_decay": recipe.weight_decay}
     factors = {"base_rate": rate, "weight_decay": decay_of_others}
     biases = {"base_rate": rate * recipe.bias_rate_factor, "weight_decay": decay_of_others}
     groups: list[dict[str, Any]] = [{**each, "params": []} for each in (weights, factors, biases)]
-    if recipe.backbone_rate != 1:
+    if share != 1:
         groups += [
-            {**each, "params": [], "base_rate": each["base_rate"] * recipe.backbone_rate}
+            {**each, "params": [], "base_rate": each["base_rate"] * share}
             for each in (weights, factors, biases)
         ]
     for owner, module in model.named_modules():
-        first = 3 if recipe.backbone_rate != 1 and owner.startswith("backbone") else 0
+        first = 3 if share != 1 and owner.startswith("backbone") else 0
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue

@@ -39,8 +39,11 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     bias_rate_factor: float = Field(2.0, gt=0, description="biases learn this much faster")
-    backbone_rate: float = Field(
-        1.0, gt=0, description="the backbone, already trained, learns this much faster"
+    backbone_rate: float | None = Field(
+        1.0,
+        gt=0,
+        description="the backbone learns this much faster than what is new; left out, it follows "
+        "from the model and its weights",
     )
     decay_biases: bool = Field(False, description="weight decay on biases and norm layers too")
     schedule: Literal["steps", "cosine"] = Field(
@@ -59,6 +62,14 @@ class Recipe(BaseModel):
     )
 
     # The method (paper section 2.2): "Matching strategy" and "Hard negative mining".
+    assigner: Literal["iou", "atss"] = Field(
+        "iou",
+        description="which default boxes learn an object: those above match_threshold, or those "
+        "near its centre that fit it well among their like (ATSS)",
+    )
+    atss_cells: int = Field(
+        9, ge=1, description="cells of every feature map in which ATSS looks for an object's boxes"
+    )
     match_threshold: float = Field(0.5, gt=0, le=1, description="IoU that makes a box positive")
     match_strictly: bool = Field(False, description="an IoU equal to the threshold does not")
     bipartite: Literal["one-to-one", "later-wins"] = Field(
@@ -203,15 +214,23 @@ def modern() -> Recipe:
         name="modern",
         batch_size=16,
         learning_rate=None,
+        backbone_rate=None,
         weight_decay=1e-4,
         bias_rate_factor=1.0,
         schedule="cosine",
         warmup_steps=100,
         clip_gradient=10.0,
         ema=0.05,
+        assigner="atss",
+        atss_cells=4,
         least_positives=4,
         negative_overlap=1.0,
+        box_loss="giou",
+        box_weight=5.0,
         truncate_sizes=False,
+        expand_probability=0.25,
+        mosaic_probability=0.3,
+        mosaic_until=0.8,
         hue_wraps=True,
         exact_pixels=False,
         freeze_early_layers=True,
@@ -235,16 +254,20 @@ def default_epochs(pictures: int, *, accelerated: bool) -> int:
     """How many epochs a run gets when nobody says.
 
     A budget of pictures seen that grows more slowly than the data does: about 12,000 for two
-    hundred pictures and 30,000 for three thousand, of which SSDLite learns 22 to 28 a second on two
+    hundred pictures and 53,000 for three thousand, of which SSDLite learns 22 to 28 a second on two
     CPU cores that compute bf16, half as many on others; five times that on an accelerator.
     """
-    budget = 12_000 * math.pow(max(pictures, 1) / 200, 0.35) * (5 if accelerated else 1)
+    budget = 12_000 * math.pow(max(pictures, 1) / 200, 0.55) * (5 if accelerated else 1)
     return max(1, round(budget / max(pictures, 1)))
 
 
-def default_learning_rate(*, normalised: bool) -> float:
-    """The rate for 16 pictures when nobody says; ``normalised`` is a network with BatchNorm.
+def default_rates(*, normalised: bool, pretrained: bool) -> tuple[float, float]:
+    """The learning rate for 16 pictures, and the backbone's share of it, when nobody says.
 
-    BatchNorm bears ten times the rate at which a plain VGG-16 still learns steadily.
+    ``normalised`` is a network with BatchNorm: it bears ten times the rate at which a plain VGG-16
+    still learns steadily. What a ``pretrained`` backbone of that kind knows is lost at the rate at
+    which new layers learn best.
     """
-    return 2e-2 if normalised else 2e-3
+    if not normalised:
+        return 2e-3, 1.0
+    return (4e-2, 0.15) if pretrained else (2e-2, 1.0)

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from multibox.ssd.atss import Level
 from multibox.ssd.matching import DefaultBoxes, MatchingRule
 from multibox.ssd.model import SSD
 from multibox.ssd.multibox_loss import Targets, build_targets, multibox_loss
@@ -38,6 +39,8 @@ class NonFiniteStepError(Exception):
 def matching_rule(recipe: Recipe) -> MatchingRule:
     """The keys of ``recipe`` that say which default box learns which object."""
     return MatchingRule(
+        assigner=recipe.assigner,
+        atss_cells=recipe.atss_cells,
         threshold=recipe.match_threshold,
         least_positives=recipe.least_positives,
         bipartite=recipe.bipartite,
@@ -61,7 +64,13 @@ class Objective:
     def __init__(self, detector: SSD, recipe: Recipe, *, bf16: bool) -> None:
         self._recipe = recipe
         self._bf16 = bf16
-        self._default_boxes = DefaultBoxes(detector.default_boxes)
+        self._default_boxes = DefaultBoxes(
+            detector.default_boxes,
+            [
+                Level(math.prod(level.grid), level.boxes_per_cell)
+                for level in detector.card.default_boxes.levels
+            ],
+        )
         self._device = detector.default_boxes.device
         self._variances = detector.default_boxes.new_tensor(detector.card.default_boxes.variances)
         # The loss that fits how the detector will be read.

@@ -27,7 +27,7 @@ from multibox.training.pictures import training_pictures
 from multibox.training.processes import check_portions, is_normalised, prepare_accelerator
 from multibox.training.ranks import Ranks, lost_ranks_explained
 from multibox.training.recipe_cards import RecipeCard, choose, differences
-from multibox.training.recipes import Recipe, default_epochs, default_learning_rate
+from multibox.training.recipes import Recipe, default_epochs, default_rates
 from multibox.training.run import Run
 from multibox.training.run_folder import claim_folder
 from multibox.training.run_lock import locked
@@ -130,7 +130,9 @@ def train(
         begin.model.backbone.freeze_early_layers()
     check_portions(begin.model, chosen, len(training), accelerator)
 
-    chosen = _settled(chosen, begin.model, len(training), accelerator)
+    chosen = _settled(
+        chosen, begin.model, len(training), accelerator, pretrained=str(weights) != "none"
+    )
     # Chosen by one rank for all, which alone looks into the folder: the others need not see it.
     folder = ranks.on_first(
         lambda: _default_folder(places, model, resume=resume) if out is None else Path(out)
@@ -189,15 +191,23 @@ def train(
     return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
 
 
-def _settled(recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accelerator) -> Recipe:
+def _settled(
+    recipe: Recipe, model: nn.Module, pictures: int, accelerator: Accelerator, *, pretrained: bool
+) -> Recipe:
     """The recipe with the values that follow from the data, the model and the machine."""
     epochs = recipe.epochs or (
         default_epochs(pictures, accelerated=accelerator.device.type != "cpu")
         if recipe.steps is None
         else max(1, round(recipe.steps / steps_per_epoch(pictures, recipe.batch_size)))
     )
-    rate = recipe.learning_rate or default_learning_rate(normalised=is_normalised(model))
-    return recipe.model_copy(update={"epochs": epochs, "learning_rate": rate})
+    rate, share = default_rates(normalised=is_normalised(model), pretrained=pretrained)
+    return recipe.model_copy(
+        update={
+            "epochs": epochs,
+            "learning_rate": recipe.learning_rate or rate,
+            "backbone_rate": recipe.backbone_rate or share,
+        }
+    )
 
 
 def _with_truncated_sizes(begin: InitialModel) -> InitialModel:
