@@ -5,9 +5,15 @@ WORKERS ?= 2
 
 BIN   := .venv/bin
 DEV   := .venv/.installed-dev
-TRAIN := .venv/.installed-train
+DEMO  := .venv/.installed-demo
 # The demo needs less than the tests do: whoever has all that the tests need has enough.
-DEMO_ENVIRONMENT := $(if $(wildcard $(DEV)),$(DEV),$(TRAIN))
+DEMO_ENVIRONMENT := $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
+
+# Where scikit-image and matplotlib keep photographs of a cat, an astronaut and an admiral.
+PHOTOGRAPHS := import matplotlib, pathlib, skimage; \
+	s, m = (pathlib.Path(p.__file__).parent for p in (skimage, matplotlib)); \
+	print(s / "data/chelsea.png", s / "data/astronaut.png", \
+		m / "mpl-data/sample_data/grace_hopper.jpg")
 
 # About two minutes of training on two CPU cores, from nothing: scenes that are all different need
 # no augmentation.
@@ -20,7 +26,7 @@ DEMO_EPOCHS ?= 8
 .PHONY: help venv demo test test-all lint clean
 
 help:
-	@echo "make demo      train a small detector for about two minutes, measure it, look at its detections"
+	@echo "make demo      find a cat and two people; train a small detector for two minutes, measure it"
 	@echo "make test      all checks and tests but the slow ones"
 	@echo "make test-all  every test; takes longer and may download"
 	@echo "make lint      ruff, mypy and the import rules"
@@ -31,7 +37,8 @@ help:
 venv: $(DEV)
 
 demo: $(DEMO_ENVIRONMENT)
-	rm -rf demo/data demo/run demo/detections
+	rm -rf demo/data demo/run demo/detections demo/photographs
+	$(BIN)/multibox detect $$($(BIN)/python -c '$(PHOTOGRAPHS)') --out demo/photographs
 	$(BIN)/python -m multibox.data.synthetic demo/data --images $(DEMO_IMAGES)
 	$(BIN)/multibox train demo/data --model $(DEMO_MODEL) --weights none \
 		--image-size $(DEMO_SIZE) --epochs $(DEMO_EPOCHS) --batch-size 8 --learning-rate 0.05 \
@@ -40,8 +47,9 @@ demo: $(DEMO_ENVIRONMENT)
 	head -n 12 demo/data/ImageSets/Main/test.txt | sed 's|.*|demo/data/JPEGImages/&.jpg|' \
 		| xargs $(BIN)/multibox detect --model demo/run/best.safetensors --score 0.3 --out demo/detections
 	@echo
-	@echo "What it found in pictures it had never seen:  demo/detections/"
-	@echo "How the training went, as curves and pictures: demo/run/"
+	@echo "What the detector in the package found:        demo/photographs/"
+	@echo "What the new one found in pictures new to it:  demo/detections/"
+	@echo "How the training went, as curves and pictures:  demo/run/"
 	@echo
 	@echo "Next, with pictures of your own in FOLDER (VOC, COCO or YOLO labels; docs/data.md):"
 	@echo "  $(BIN)/multibox train FOLDER --model $(DEMO_MODEL) --out runs/mine"
@@ -61,7 +69,7 @@ lint: $(DEV)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf demo/data demo/run demo/detections dist
+	rm -rf demo/data demo/run demo/detections demo/photographs dist
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

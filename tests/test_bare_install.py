@@ -9,6 +9,8 @@ import cv2
 import pytest
 from exported_files import images, write_onnx
 
+from photographs import photograph
+
 ROOT = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,6 +48,14 @@ def test_everything_but_training_runs(bare: Path, tmp_path: Path) -> None:
         [bare / "python", "-c", read % data], check=True, capture_output=True, text=True
     )
     assert found.stdout.strip() == "14"
+
+
+def test_the_detector_in_the_package_runs(bare: Path, tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    call = [bare / "multibox", "detect", photograph("chelsea.png"), "--jsonl", "-"]
+    done = subprocess.run(call, check=True, capture_output=True, text=True, cwd=tmp_path)
+    (line,) = done.stdout.splitlines()
+    assert [found["label"] for found in json.loads(line)["detections"]] == ["cat"]
 
 
 def test_exported_files_run(bare: Path, tmp_path: Path) -> None:

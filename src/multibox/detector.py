@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from multibox import checkpoints, zoo
+from multibox import bundled, checkpoints, zoo
 from multibox.card import ModelCard
 from multibox.detections import Detections
 from multibox.engines import (
@@ -125,7 +125,7 @@ class Detector:
 
 
 def load(
-    model: str | Path,
+    model: str | Path = bundled.NAME,
     *,
     engine: EngineName = "auto",
     goal: Goal = "latency",
@@ -133,8 +133,9 @@ def load(
     precision: Precision = "fp32",
     pictures: int | None = None,
 ) -> Detector:
-    """Open a detector from a checkpoint, an exported file, or another project's published weights.
+    """Open a detector: the one in the package, a checkpoint, an export, or published weights.
 
+    "animals" comes with the package and finds people, cats, dogs, horses, cows and sheep.
     A checkpoint (.safetensors) runs in PyTorch; exported files (.onnx, OpenVINO's .xml) do not
     need it. Published weights have names such as "torchvision:ssd300_vgg16"; they are downloaded
     and imported at the first call. A zoo's name says what can be trained; weights of its own it
@@ -158,12 +159,15 @@ def load(
 
 
 def model_file(model: str | Path) -> Path:
-    """The file that ``model`` names: itself, or the checkpoint of published weights.
+    """The file that ``model`` names: itself, the package's own, or that of published weights.
 
     Raises: InputError for a name without published weights; whether a file is there is not looked
     at.
     """
     path = Path(model)
+    # Pictures of animals may well lie in a folder of that name.
+    if str(model) == bundled.NAME and not path.is_file():
+        return bundled.FILE
     if is_published_name(str(model)):
         return local_checkpoint(str(model))
     if not path.exists() and not path.suffix and path.name == str(model):

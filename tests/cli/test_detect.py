@@ -162,7 +162,6 @@ def test_a_second_run_does_not_detect_in_its_own_results(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["detect", "a.png"], "no model: give --model FILE"),
         (["detect", "--model", "m"], "no pictures given"),
         (["detect", "gone.png", "--model", "m"], "gone.png: no such picture or folder"),
         (["detect", "empty", "--model", "m"], "empty: no pictures in this folder"),

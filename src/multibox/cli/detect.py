@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
+from multibox import bundled
 from multibox.cli.read_ahead import Decoded, read_ahead
 from multibox.cli.sources import PictureFile, find_pictures, is_video
 from multibox.detections import Detections
@@ -29,7 +30,7 @@ BEST_BELOW = 3
 
 def detect(
     *sources: str,
-    model: str | None = None,
+    model: str = bundled.NAME,
     score: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.5,
     out: Path | None = None,
     jsonl: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -45,7 +46,8 @@ def detect(
     sources
         Pictures, videos, folders (with all pictures that lie below them) or quoted globs.
     model
-        A checkpoint (.safetensors), an exported file (.onnx, .xml), or published weights.
+        A checkpoint (.safetensors), an exported file (.onnx, .xml), or published weights; "animals"
+        is in the package and finds people, cats, dogs, horses, cows and sheep.
     score
         Keep detections that score at least this much, 0 to 1.
     out
@@ -63,8 +65,6 @@ def detect(
     """
     if jsonl is not None and jsonl.startswith("-") and jsonl != "-":
         raise InputError(f'--jsonl needs a file or "-", not {jsonl}')
-    if model is None:
-        raise InputError("no model: give --model FILE, such as best.safetensors or an .onnx file")
     if out is None and jsonl is None:
         out = Path("detections")
     pictures = find_pictures(sources, leave_out=out)

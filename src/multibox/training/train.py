@@ -93,6 +93,7 @@ def train(
     choice = choose(recipe, model, weights, default_boxes, options)
     chosen, model, weights = choice.recipe, choice.model, choice.weights
     default_boxes = choice.default_boxes
+    classes = classes or choice.classes
     places = data_paths(data) if is_data_path(data) else ()
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} is out of range: take a number from 0 to {2**32 - 1}")

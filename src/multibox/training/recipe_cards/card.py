@@ -52,12 +52,13 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class RecipeCard:
-    """A training that somebody published, as ``multibox train --recipe NAME`` repeats it.
+    """A training that somebody has done, as ``multibox train --recipe NAME`` repeats it.
 
     ``source`` is where the hyper-parameters stand. ``on_the_way`` has (steps done, mAP), measured
     by ``on_the_way_source``; ``final`` what was published for the finished training; and
     ``differences`` what is not the same here as there. ``default_boxes`` are the zoo's own or
-    those of a set that the detector was published with.
+    those of a set that the detector was published with. ``chosen_classes``: the data has others,
+    which are background.
     """
 
     name: str
@@ -72,6 +73,7 @@ class RecipeCard:
     on_the_way_source: str = ""
     final: tuple[Published, ...] = ()
     differences: tuple[str, ...] = ()
+    chosen_classes: bool = False
 
     @property
     def steps(self) -> int:

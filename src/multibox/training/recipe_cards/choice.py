@@ -8,7 +8,7 @@ from typing import Any
 
 from multibox.errors import InputError
 from multibox.training.recipe_cards.card import DefaultBoxChoice, RecipeCard
-from multibox.training.recipe_cards.published import CARDS
+from multibox.training.recipe_cards.cards import CARDS
 from multibox.training.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -16,7 +16,8 @@ from multibox.training.recipes import RECIPES, Recipe, find_recipe
 class Choice:
     """The recipe with its changed keys, the detector, its weights and default boxes.
 
-    ``splits`` are the pairs (training, validation) to look for, the first that the data has.
+    ``classes`` are those of the data's to train on, None for all; ``splits`` are the pairs
+    (training, validation) to look for, the first that the data has.
     """
 
     recipe: Recipe
@@ -24,6 +25,7 @@ class Choice:
     weights: str
     default_boxes: DefaultBoxChoice
     card: RecipeCard | None
+    classes: tuple[str, ...] | None
     splits: tuple[tuple[str, str], ...]
 
 
@@ -53,6 +55,7 @@ def choose(
             weights=str(weights or "backbone"),
             default_boxes=default_boxes,
             card=None,
+            classes=None,
             splits=(_splits(chosen),),
         )
     if model is not None and model != found.model:
@@ -74,6 +77,7 @@ def choose(
         weights=start,
         default_boxes=default_boxes,
         card=found,
+        classes=found.data.classes if found.chosen_classes else None,
         splits=tuple(dict.fromkeys((_splits(chosen), usual))),
     )
 

@@ -26,6 +26,15 @@ VOC0712 = ExpectedData(
     source=_VOC_SOURCE,
 )
 
+ANIMALS = ExpectedData(
+    title="VOC2012's animals",
+    example="voc-animals",
+    classes=("person", "cat", "dog", "horse", "cow", "sheep"),
+    training=Split("docs/animals/train.txt", 2_708, 5_034, 466, "difficult"),
+    validation=Split("docs/animals/val.txt", 400, 717, 46, "difficult"),
+    source="the annotation files of VOC2012 for the pictures in docs/animals",
+)
+
 COCO = ExpectedData(
     title="COCO",
     example="coco",
