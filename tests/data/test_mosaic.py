@@ -107,6 +107,15 @@ def test_the_other_pictures_are_as_without_mosaics(samples: list[Sample]) -> Non
     assert [same(plain[key], early[key]) for key in keys] == [key.epoch >= 3 for key in keys]
 
 
+def test_it_is_known_which_pictures_are_shown(samples: list[Sample]) -> None:
+    mosaics, plain = pictures(samples, 1, epochs=3), pictures(samples, 0)
+    for number in range(len(samples)):
+        four = [tile.picture for tile in tiles_of(0, 2, number)]
+        assert mosaics.shown(Key(2, number)) == four
+        assert four[0] == number
+        assert mosaics.shown(Key(3, number)) == plain.shown(Key(2, number)) == [number]
+
+
 def test_a_picture_is_written_where_it_is_wanted(samples: list[Sample]) -> None:
     shown, out = pictures(samples), np.zeros((*SIZE, 3), np.uint8)
     written = shown.write(Key(0, 1), out)

@@ -19,7 +19,7 @@ from multibox.data.batches import Key, TrainingPicture, TrainingPictures
 from multibox.errors import InputError, MultiboxError
 from multibox.imaging import Image
 from multibox.training import forensics
-from multibox.training.forensics import replay
+from multibox.training.forensics import TOGETHER, replay
 from multibox.training.loop import Step
 
 LAYER = "backbone.coarse.0"
@@ -107,6 +107,16 @@ def test_an_infinite_learning_rate_stops_the_first_step(run: Train, rate: float)
     report = replay(folder)
     assert report.line in line
     assert np.isfinite(report.found.losses).all()
+
+
+def test_a_mosaic_has_the_names_of_its_pictures(run: Train) -> None:
+    mosaics = {"mosaic_probability": 1.0, "mosaic_until": 1.0}
+    line, folder = fails(run, learning_rate=1e31, clip_gradient=0.0, **mosaics)
+    failed = replay(folder).failed
+    names = [name.split(TOGETHER) for name in failed.pictures]
+    assert {len(four) for four in names} == {4}
+    assert all(Path(name).is_file() for four in names for name in four)
+    assert TOGETHER.join(Path(name).name for name in names[0]) in line
 
 
 def test_a_learning_rate_that_diverges_names_the_layer(run: Train) -> None:

@@ -93,7 +93,7 @@ def test_default_epochs_follow_from_the_size_of_the_data() -> None:
     for accelerated in (False, True):
         epochs = [default_epochs(n, accelerated=accelerated) for n in sizes]
         assert epochs == sorted(epochs, reverse=True)
-        assert epochs[-1] == 1
+        assert epochs[-1] <= 2
         seen = [n * e for n, e in zip(sizes, epochs, strict=True)]
         assert seen[1:] == sorted(seen[1:])  # more data is never looked at less
     # What the docstring promises.

@@ -45,8 +45,8 @@ def evaluate(
     json
         Write the figures to this file.
     mistakes
-        Draw the pictures with the worst mistakes on a sheet, this file: missed objects dashed, wrong
-        detections drawn through, at a score of 0.5.
+        Draw the pictures with the worst mistakes on a sheet, this file: missed objects dashed,
+        wrong detections drawn through, at a score of 0.5.
     engine
         What runs the network: torch runs checkpoints, the others what multibox export wrote.
     goal

@@ -100,14 +100,21 @@ class TrainingPictures:
     def prepared(self, key: Key, out: Image | None = None) -> tuple[Image, Sample]:
         """The picture and its objects in the frame of the network's input."""
         rng = sample_rng(self._seed, key.epoch, key.picture)
-        if self._mosaic is not None:
-            # From a stream of its own: pictures that are no mosaics are the same as without them.
-            chance = sample_rng(self._seed, key.epoch, _MOSAIC_STREAMS + key.picture)
-            tiles = self._mosaic.tiles(key.epoch, key.picture, len(self), self.size, chance)
-            if tiles:
-                canvas = np.empty((*self.size, 3), np.uint8) if out is None else out
-                return compose([(tile, *self._tile(tile, rng)) for tile in tiles], canvas)
+        if tiles := self._tiles(key):
+            canvas = np.empty((*self.size, 3), np.uint8) if out is None else out
+            return compose([(tile, *self._tile(tile, rng)) for tile in tiles], canvas)
         return self._one(key.picture, rng, self._augmentation, self.size, out)
+
+    def shown(self, key: Key) -> list[int]:
+        """The numbers of the samples in this picture: one, or the four of a mosaic."""
+        return [tile.picture for tile in self._tiles(key)] or [key.picture]
+
+    def _tiles(self, key: Key) -> tuple[Tile, ...]:
+        if self._mosaic is None:
+            return ()
+        # From a stream of its own: pictures that are no mosaics are the same as without them.
+        chance = sample_rng(self._seed, key.epoch, _MOSAIC_STREAMS + key.picture)
+        return self._mosaic.tiles(key.epoch, key.picture, len(self), self.size, chance)
 
     def _tile(self, tile: Tile, rng: np.random.Generator) -> tuple[Image, Sample]:
         """Not expanded: in a tile it is small enough."""

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from multibox.boxes import area, iou
+from multibox.data.files import name_key
 from multibox.data.samples import DataSet, Sample
 from multibox.detections import Detections
 from multibox.drawing import class_colour, contact_sheet, draw_boxes
 from multibox.evaluation.collect import Found
-from multibox.imaging import read_image, write_image
+from multibox.imaging import Image, read_image, write_image
 
 _COUNT = 16
 _COLUMNS = 4
@@ -44,12 +46,21 @@ def find_mistakes(
     Judged are the detections of ``samples`` with at least ``score``, by VOC's rules: best first,
     each against the object of its class that it overlaps most; below an IoU of ``overlap`` it is
     wrong, and where that object is already found. Difficult objects and crowds may be found or
-    not. ``names`` are the classes of the samples' labels; the detections' are matched by name.
+    not; objects of classes that the detector does not know are passed over. ``names`` are the
+    classes of the samples' labels; the detections' are matched by name.
     """
     found = Found.collect([each.above(score) for each in detections], names)
     ends = np.searchsorted(found.images, np.arange(len(samples) + 1))
+    known = {name_key(name) for each in detections for name in each.names}
+    labels = [label for label, name in enumerate(names) if name_key(name) in known]
     judged = [
-        _judge(picture, sample, _rows(found, slice(*ends[picture : picture + 2])), overlap)
+        _judge(
+            picture,
+            sample,
+            np.isin(sample.labels, labels) & ~(sample.difficult | sample.crowd),
+            _rows(found, slice(*ends[picture : picture + 2])),
+            overlap,
+        )
         for picture, sample in enumerate(samples)
     ]
     wrong = [each for each in judged if each.missed or len(each.wrong.scores)]
@@ -70,7 +81,13 @@ def draw_mistakes(
     return len(mistakes)
 
 
-def _judge(picture: int, sample: Sample, found: Found, overlap: float) -> Mistakes:
+def _judge(
+    picture: int,
+    sample: Sample,
+    countable: npt.NDArray[np.bool_],
+    found: Found,
+    overlap: float,
+) -> Mistakes:
     ious = iou(found.boxes, sample.boxes.astype(np.float64))
     reached: set[int] = set()
     wrong = []
@@ -79,23 +96,22 @@ def _judge(picture: int, sample: Sample, found: Found, overlap: float) -> Mistak
         nearest = int(own.argmax()) if len(own) else -1
         if nearest < 0 or own[nearest] < overlap:
             wrong.append(k)
-        elif not (sample.difficult | sample.crowd)[nearest]:
+        elif countable[nearest]:
             if nearest in reached:
                 wrong.append(k)
             reached.add(nearest)
-    countable = np.flatnonzero(~(sample.difficult | sample.crowd)).tolist()
-    missed = tuple(i for i in countable if i not in reached)
+    missed = tuple(i for i in np.flatnonzero(countable).tolist() if i not in reached)
     sides = np.sqrt(area(sample.boxes[list(missed)]) / (sample.width * sample.height))
     errors = _rows(found, np.array(wrong, np.int64))
     worst = float(max(errors.scores.max(initial=0), sides.max(initial=0)))
     return Mistakes(picture, missed, errors, min(worst, 1.0))
 
 
-def _rows(found: Found, rows: slice | np.ndarray) -> Found:
+def _rows(found: Found, rows: slice | npt.NDArray[np.int64]) -> Found:
     return Found(found.images[rows], found.labels[rows], found.boxes[rows], found.scores[rows])
 
 
-def _drawn(mistakes: Mistakes, dataset: DataSet) -> np.ndarray:
+def _drawn(mistakes: Mistakes, dataset: DataSet) -> Image:
     sample, names = dataset.samples[mistakes.picture], dataset.names
     missed = sample.labels[list(mistakes.missed)].tolist()
     image = draw_boxes(

@@ -30,10 +30,16 @@ from multibox.training.recipes import Recipe
 _WEIGHTS, _REPLAY, _BOXES = "weights.safetensors", "replay.json", "boxes.json"
 _SHOWN = 3
 
+TOGETHER = " + "
+"""Between the names of the pictures of a mosaic."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailedStep:
-    """A step of a run, counted from 1, its pictures by name in the order of ``inputs.batch``."""
+    """A step of a run, counted from 1, its pictures by name in the order of ``inputs.batch``.
+
+    The name of a mosaic is those of its pictures with ``TOGETHER`` between them.
+    """
 
     step: int
     epoch: int
@@ -72,8 +78,12 @@ class Report:
     @property
     def _pictures(self) -> str:
         """The first of those that are not finite by file name; of all where none is for itself."""
-        names = [Path(self.failed.pictures[i]).name for i in sorted(self._bad)]
-        return first_few(names or [Path(name).name for name in self.failed.pictures], _SHOWN)
+        named = self.failed.pictures
+        names = [named[i] for i in sorted(self._bad)] or named
+        return first_few(
+            [TOGETHER.join(Path(part).name for part in name.split(TOGETHER)) for name in names],
+            _SHOWN,
+        )
 
     @property
     def place(self) -> str:

@@ -13,9 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from multibox.data.batches import epoch_batches, share_of_rank
+from multibox.data.samples import Sample
 from multibox.errors import EndedElsewhere, MultiboxError
 from multibox.ssd.model import SSD
-from multibox.training.forensics import FailedStep, Report, report_on, write_folder
+from multibox.training.forensics import TOGETHER, FailedStep, Report, report_on, write_folder
 from multibox.training.forensics_cause import Circumstances
 from multibox.training.forensics_examine import Inputs
 from multibox.training.loading import Batch
@@ -116,18 +117,21 @@ class StepWatch:
         )
 
     def _pictures(self) -> tuple[str, ...]:
-        """The step's pictures by name, rank after rank."""
+        """The step's pictures by name, a mosaic by those of its four, rank after rank."""
         run, ranks = self._run, self._accelerator.num_processes
         epoch, place = divmod(self._steps_done, run.steps_per_epoch)
         pictures = run.pictures
         batches = epoch_batches(len(pictures), run.recipe.batch_size, seed=run.seed, epoch=epoch)
         keys = [key for rank in range(ranks) for key in share_of_rank(batches[place], rank, ranks)]
-        samples = [pictures.samples[key.picture] for key in keys]
         return tuple(
-            str(sample.image) if isinstance(sample.image, Path) else sample.id or f"sample {i}"
-            for sample, i in zip(samples, (key.picture for key in keys), strict=True)
+            TOGETHER.join(_name(pictures.samples[i], i) for i in pictures.shown(key))
+            for key in keys
         )
 
     def _seed(self, rank: int) -> int:
         stream = (self._run.seed, _STREAM, self._steps_done, rank)
         return int(np.random.SeedSequence(stream).generate_state(1)[0])
+
+
+def _name(sample: Sample, number: int) -> str:
+    return str(sample.image) if isinstance(sample.image, Path) else sample.id or f"sample {number}"

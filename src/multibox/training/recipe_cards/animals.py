@@ -3,6 +3,7 @@
 from multibox.training.recipe_cards.card import RecipeCard
 from multibox.training.recipe_cards.data_sets import ANIMALS
 from multibox.training.recipes import modern
+from multibox.zoo import Published
 
 # ``modern`` as it settles for these pictures, written out: another machine or a later default
 # changes nothing.
@@ -16,5 +17,6 @@ ANIMALS_CARD = RecipeCard(
     weights="backbone",
     data=ANIMALS,
     source="this project",
+    final=(Published("VOC07 mAP on its val", 0.7264, "VOC2012's animals", "this project, seed 0"),),
     chosen_classes=True,
 )
