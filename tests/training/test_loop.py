@@ -39,7 +39,7 @@ def test_the_loss_falls_on_what_it_sees_again_and_again(
         data=samples[:4] * 5,
         names=NAMES,
         model=model,
-        epochs=10,
+        epochs=30,
         augment=False,
         learning_rate=0.03,
     )

@@ -186,7 +186,7 @@ def test_an_extra_augmentation_is_used(run: Train) -> None:
         seen.append(sample.id)
         return image, sample
 
-    run(augmentation=extra, epochs=2)
+    run(augmentation=extra, epochs=2, mosaic_probability=0.0)
     # Two epochs of two batches, and the sheet of samples.
     assert len(seen) == 2 * 2 * 4 + 9
 
