@@ -238,3 +238,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(server: Server, tmp_path: Path
     assert codes(answers) == [2, 2]
     assert all("take a multiple of 2" in errors(answer)[0] for answer in answers)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_every_rank_finds_out_for_itself_ends_all_alike(
+    server: Server, tmp_path: Path
+) -> None:
+    answers = server.train(tmp_path / "run", ranks=2, options={"classes": "unicorn"})
+    assert codes(answers) == [2, 2]
+    assert all("unicorn" in errors(answer)[0] for answer in answers)

@@ -25,21 +25,21 @@ def prepare_accelerator(recipe: Recipe) -> Accelerator:
             f"{here} processes were started on a machine with {gpus} GPUs: "
             f"torchrun --nproc-per-node {gpus}"
         )
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    # Before the processes meet: one that leaves then takes the others' connections with it.
+    portions = expected * recipe.accumulate
+    if recipe.batch_size % portions:
+        raise InputError(
+            f"batch_size {recipe.batch_size} cannot be divided evenly among "
+            f"{expected} processes x accumulate {recipe.accumulate}: take a multiple of {portions}"
+        )
     # Gradients lie where they are sent from; BatchNorm's statistics are the first rank's.
     buckets = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
     accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[buckets])
-    expected = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != expected:
         raise InputError(
             f"{expected} processes were started but {accelerator.num_processes} found each other: "
             "start the run with torchrun"
-        )
-    portions = accelerator.num_processes * recipe.accumulate
-    if recipe.batch_size % portions:
-        raise InputError(
-            f"batch_size {recipe.batch_size} cannot be divided evenly among "
-            f"{accelerator.num_processes} processes x accumulate {recipe.accumulate}: "
-            f"take a multiple of {portions}"
         )
     return accelerator
 

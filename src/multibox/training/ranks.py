@@ -30,7 +30,11 @@ class Ranks:
     def __init__(self, accelerator: Accelerator) -> None:
         self.index: int = accelerator.process_index
         self.count: int = accelerator.num_processes
-        self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
+        self._group: Any = None
+        if self.count > 1:
+            self._group = dist.new_group(backend="gloo")
+            # Meeting needs the first rank's store: whoever ends from here on disturbs nobody's.
+            dist.barrier(self._group)
 
     @property
     def is_first(self) -> bool:
