@@ -24,7 +24,7 @@ from multibox.data.samples import Sample
 from multibox.ssd.hard_negative_mining import hard_negatives
 from multibox.ssd.matching import BACKGROUND, LEFT_OUT, DefaultBoxes, MatchingRule
 from multibox.ssd.multibox_loss import Targets, build_targets, multibox_loss
-from multibox.training.recipes import modern, paper
+from multibox.training.recipes import Recipe, modern, paper
 from multibox.training.step import matching_rule
 from multibox.zoo import new_card
 
@@ -267,21 +267,22 @@ class TestZeroPositives:
         targets = Targets(torch.zeros(1, n, dtype=torch.int64), torch.zeros(1, n, 4))
         return logits, torch.zeros(1, n, 4, requires_grad=True), targets
 
-    @both
-    def test_both_profiles_learn_nothing_and_divide_by_no_zero(self, profile: str) -> None:
-        logits, offsets, targets = self.empty_batch(torch.arange(6.0))
-        recipe = PROFILES[profile]
-        assert recipe.min_negatives == 0
-        loss = multibox_loss(logits, offsets, targets, min_negatives=recipe.min_negatives)
-        assert [each.item() for each in loss] == [0, 0]
+    def loss_of(self, background: Tensor, recipe: Recipe) -> list[float]:
+        loss = multibox_loss(*self.empty_batch(background), min_negatives=recipe.min_negatives)
+        return [each.item() for each in loss]
 
-    def test_min_negatives_takes_the_hardest(self) -> None:
-        """TensorFlow's ``min_negatives_per_image``, 3 in its published SSDs."""
-        logits, offsets, targets = self.empty_batch(torch.tensor([4.0, 0, 3, 1, 2, 5]))
-        loss = multibox_loss(logits, offsets, targets, min_negatives=3)
-        expected = sum(np.log1p(np.exp(-margin)) for margin in (0, 1, 2))
-        assert loss.confidence.item() == pytest.approx(expected, rel=1e-6)
-        assert loss.localisation.item() == 0
+    def test_the_paper_learns_nothing_and_divides_by_no_zero(self) -> None:
+        assert self.loss_of(torch.arange(6.0), PROFILES["paper"]) == [0, 0]
+
+    @pytest.mark.parametrize("number", [3, 8])
+    def test_modern_and_tensorflow_learn_the_hardest_negatives(self, number: int) -> None:
+        """8 in ``modern``; TensorFlow's ``min_negatives_per_image`` is 3 in its published SSDs."""
+        recipe = PROFILES["modern"]
+        assert recipe.min_negatives == 8
+        margins = torch.randperm(20, generator=torch.Generator().manual_seed(0)).float()
+        found = self.loss_of(margins, recipe.changed({"min_negatives": number}))
+        expected = sum(np.log1p(np.exp(-margin)) for margin in range(number))
+        assert found == [pytest.approx(expected, rel=1e-6), 0]
 
     def test_min_negatives_leaves_other_pictures_their_three_to_one(self) -> None:
         classes = torch.zeros(2, 20, dtype=torch.int64)

@@ -230,6 +230,7 @@ def modern() -> Recipe:
         atss_cells=4,
         least_positives=4,
         negative_overlap=1.0,
+        min_negatives=8,
         box_loss="giou",
         box_weight=5.0,
         truncate_sizes=False,
