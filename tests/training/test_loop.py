@@ -79,8 +79,11 @@ def test_pictures_without_objects_are_trained_on(
     run: Train, tmp_path: Path, samples: list[Sample]
 ) -> None:
     empty = [sample.select(np.array([], np.intp)) for sample in samples]
-    result = run(data=empty, names=NAMES)
-    assert [row["loss"] for row in result.history] == [0, 0, 0]
+    ignored = run(data=empty, names=NAMES, min_negatives=0, out=tmp_path / "ignored")
+    assert [row["loss"] for row in ignored.history] == [0, 0, 0]
+    result = run(data=empty, names=NAMES, min_negatives=8, out=tmp_path / "seen")
+    losses = [float(row["loss"] or 0) for row in result.history]
+    assert losses[0] > losses[-1] > 0
     assert all(torch.isfinite(value).all() for value in weights(result).values())
 
 

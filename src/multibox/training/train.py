@@ -21,6 +21,7 @@ from multibox.data.samples import DataSet, Sample
 from multibox.errors import InputError
 from multibox.ssd.model import build_ssd
 from multibox.training.data_splits import open_parts
+from multibox.training.freed_memory import freed_memory_kept
 from multibox.training.initial_weights import DefaultBoxChoice, InitialModel, initial_model
 from multibox.training.loop import fit
 from multibox.training.pictures import training_pictures
@@ -188,6 +189,8 @@ def train(
         report(_plan(run, held_out))
         if ranks.is_first and not continuing:
             draw_training_samples(folder / "training_samples.jpg", pictures, training.names)
+        if accelerator.device.type == "cpu":
+            held.enter_context(freed_memory_kept())
         state = fit(run, accelerator, ranks, resume=continuing)
     return TrainResult(folder, folder / "best.safetensors", state.best, tuple(state.history))
 

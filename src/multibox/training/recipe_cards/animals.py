@@ -10,7 +10,7 @@ from multibox.zoo import Published
 ANIMALS_CARD = RecipeCard(
     name="animals",
     recipe=modern()
-    .changed({"epochs": 19, "learning_rate": 4e-2, "backbone_rate": 0.15})
+    .changed({"epochs": 19, "learning_rate": 4e-2, "backbone_rate": 0.15, "min_negatives": 0})
     .model_copy(update={"name": "animals"}),
     model="ssdlite320_mobilenet_v2",
     default_boxes="zoo",
