@@ -126,7 +126,8 @@ def workers_of(plan: Plan) -> int:
 def multibox_training(twins: Twins, data: DataSet, size: int, plan: Plan) -> Training:
     """Our loop's parts: its loader, its step."""
     card = twins.checkpoint.card
-    recipe = modern().model_copy(update={"batch_size": size, "learning_rate": RATE})
+    settled = {"batch_size": size, "learning_rate": RATE, "backbone_rate": 1.0}
+    recipe = modern().model_copy(update=settled)
     detector = build_ssd(card).to(plan.device)
     accelerator = Accelerator(cpu=plan.device == "cpu")
     model, optimiser = accelerator.prepare(detector, build_optimiser(detector, recipe))
